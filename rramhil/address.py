@@ -1,0 +1,71 @@
+"""From "scheme:address" to the bare device, through the entry points of installed drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from urllib.parse import parse_qsl
+
+from rramhil.device import Address, Device, Driver, Refused
+from rramhil.words import nearest
+
+GROUP = "rramhil.drivers"
+
+
+def driver_names() -> list[str]:
+    """Schemes of all installed drivers, sorted. Imports none of them."""
+    return sorted(_entries())
+
+
+def find_driver(scheme: str) -> Driver:
+    """The driver record of `scheme`. Raises `Refused` naming the nearest installed one."""
+    entry = _entries().get(scheme)
+    if entry is None:
+        have = ", ".join(driver_names()) or "none"
+        raise Refused(
+            f"no driver for {scheme!r} is installed (installed: {have})"
+            f"{nearest(scheme, driver_names())}"
+        )
+    record = entry.load()
+    if not isinstance(record, Driver):
+        raise Refused(
+            f"the driver {scheme!r} of {entry.value} is no rramhil.device.Driver record; "
+            "update or remove the package that brings it"
+        )
+    return record
+
+
+def parse_address(text: str) -> Address:
+    """Take an address apart and check its options. Raises `Refused` in one sentence."""
+    scheme, colon, rest = text.partition(":")
+    if not colon or not scheme:
+        raise Refused(
+            f"{text!r} is no device address; write scheme:address, for example emulator:40nm"
+        )
+    driver = find_driver(scheme)
+    path, _, query = rest.rpartition("?") if "?" in rest else (rest, "", "")
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options: dict[str, str] = {}
+    for key, value in pairs:
+        if key not in driver.options:
+            raise Refused(
+                f"{scheme} has no option {key!r} (in {text!r}){nearest(key, driver.options)}"
+            )
+        if key in options:
+            raise Refused(f"option {key!r} stands twice in {text!r}")
+        options[key] = value
+    return Address(scheme, path, options)
+
+
+def open_device(address: str | Address, extra: Mapping[str, str] | None = None) -> Device:
+    """The bare device at `address`: no guard, no journal. `rramhil.connect` adds those."""
+    parsed = parse_address(str(address))
+    if extra:
+        parsed = parse_address(
+            str(Address(parsed.scheme, parsed.path, {**parsed.options, **extra}))
+        )
+    return find_driver(parsed.scheme).open(parsed)
+
+
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}

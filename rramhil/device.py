@@ -185,6 +185,8 @@ class Spec:
     `volatile`: the array dies with this process (an in-process emulator), so nothing needs
     an fsync and the die is rebuilt from its ledger. `newborn`: this silicon starts its life
     now; what the ledger says of earlier lives under the same serial does not hold for it.
+    `home`: the folder that keeps a volatile die between runs (its ledger and saved states);
+    empty: the user's data folder.
     """
 
     model: str
@@ -199,6 +201,7 @@ class Spec:
     knobs: Mapping[str, KnobLimits] = field(default_factory=lambda: MappingProxyType({}))
     volatile: bool = False
     newborn: bool = False
+    home: str = ""
 
     @property
     def size(self) -> int:

@@ -1,0 +1,3 @@
+"""Tests against a resistive memory array: fixtures, `--rram-device`, and fault markers."""
+
+from __future__ import annotations

@@ -1,1 +1,26 @@
+"""Weights to siemens and back: levels, schemes, scales, tiling. Pure numpy.
 
+levels = Levels(10, 1e-6, 40e-6, 1e-6)
+mapped = map_network({"fc1": matrix}, device.spec, levels, TwoColumn())
+...write mapped.siemens to mapped.cells...
+weights = mapped.weights_from(device.read(mapped.cells))
+"""
+
+from rramhil.mapping.levels import Levels
+from rramhil.mapping.network import MappedLayer, MappedNetwork, map_network
+from rramhil.mapping.place import Block
+from rramhil.mapping.schemes import SCHEMES, OneColumn, Scheme, TwoColumn, filled, find_scheme
+
+__all__ = [
+    "SCHEMES",
+    "Block",
+    "Levels",
+    "MappedLayer",
+    "MappedNetwork",
+    "OneColumn",
+    "Scheme",
+    "TwoColumn",
+    "filled",
+    "find_scheme",
+    "map_network",
+]

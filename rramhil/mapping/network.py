@@ -1,0 +1,178 @@
+"""Mapped layers and networks: where each weight lives, what its cells should be, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rramhil.device import Cells, Floats, Spec
+from rramhil.mapping.levels import Levels
+from rramhil.mapping.place import Block, block_cells, place
+from rramhil.mapping.schemes import Scheme, Weights
+
+
+@dataclass(frozen=True, eq=False)
+class MappedLayer:
+    """One weight matrix (rows = inputs, columns = outputs) in cells.
+
+    `cells` and `siemens` (targets): (rows, physical columns). `scale`: a column, weight units
+    of a full-span cell; kept digitally, as are biases. `clipped`: how many weights were beyond
+    the scale and stand at it.
+    """
+
+    name: str
+    cells: Cells
+    siemens: Floats
+    scale: Floats
+    scheme: Scheme
+    levels: Levels
+    blocks: tuple[Block, ...]
+    clipped: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the weight matrix."""
+        return int(self.cells.shape[0]), int(self.scale.size)
+
+    def weights_from(self, siemens: ArrayLike) -> Weights:
+        """Weights (rows, columns) from siemens, flat or (rows, physical columns)."""
+        measured = np.asarray(siemens, dtype=np.float64).reshape(self.cells.shape)
+        return np.asarray(self.scheme.decode(measured, self.levels) * self.scale)
+
+    def ideal_weights(self) -> Weights:
+        """What the targets stand for: clipped and on levels, with no error of the array."""
+        return self.weights_from(self.siemens)
+
+
+@dataclass(frozen=True, eq=False)
+class MappedNetwork:
+    """All layers of a network in one die. Flat arrays run layer by layer, row by row."""
+
+    layers: tuple[MappedLayer, ...]
+
+    def __post_init__(self) -> None:
+        if np.unique(self.cells).size != self.cells.size:
+            raise ValueError("two weights share a cell; give each layer blocks of its own")
+
+    @cached_property
+    def cells(self) -> Cells:
+        """Flat indices of all cells in use, shape (cells,)."""
+        return np.concatenate([layer.cells.reshape(-1) for layer in self.layers])
+
+    @cached_property
+    def siemens(self) -> Floats:
+        """Target siemens of `cells`, shape (cells,)."""
+        return np.concatenate([layer.siemens.reshape(-1) for layer in self.layers])
+
+    @property
+    def levels(self) -> Levels:
+        """The levels that all layers share."""
+        return self.layers[0].levels
+
+    @property
+    def tiles(self) -> tuple[int, ...]:
+        """Tiles in use, ascending."""
+        return tuple(sorted({block.tile for layer in self.layers for block in layer.blocks}))
+
+    @property
+    def weight_count(self) -> int:
+        """Number of weights that live in cells."""
+        return sum(layer.shape[0] * layer.shape[1] for layer in self.layers)
+
+    def weights_from(self, siemens: ArrayLike) -> dict[str, Weights]:
+        """Weights (rows, columns) of each layer from the siemens of `cells`, in that order.
+
+        Raises ValueError when there are not as many as `cells`.
+        """
+        flat = np.asarray(siemens, dtype=np.float64)
+        if flat.shape != self.cells.shape:
+            raise ValueError(
+                f"siemens has shape {flat.shape}, but the network has {self.cells.size} cells; "
+                "read them with device.read(network.cells)"
+            )
+        ends = np.cumsum([layer.cells.size for layer in self.layers])[:-1]
+        parts = np.split(flat, ends)
+        return {
+            layer.name: layer.weights_from(part)
+            for layer, part in zip(self.layers, parts, strict=True)
+        }
+
+    def ideal_weights(self) -> dict[str, Weights]:
+        """Weights of each layer with every cell exactly at its target."""
+        return {layer.name: layer.ideal_weights() for layer in self.layers}
+
+
+def map_network(
+    weights: Mapping[str, ArrayLike],
+    spec: Spec,
+    levels: Levels,
+    scheme: Scheme,
+    *,
+    percentile: float = 99.5,
+    scale_per_column: bool = False,
+    tiles: Sequence[int] | None = None,
+) -> MappedNetwork:
+    """Choose scale, targets and cells for every layer of a network.
+
+    `weights`: (rows, columns) of each layer, in order; a convolution comes unrolled to
+    (channels x k x k, outputs). A layer's scale is the `percentile` of its |w| (of each
+    column's |w| with `scale_per_column`); weights beyond it are clipped and counted. `tiles`:
+    the tiles that may be used. Raises ValueError for weights that are no finite matrix,
+    `Refused` when the network does not fit the die.
+    """
+    if not weights:
+        raise ValueError("a network without layers cannot be mapped; give at least one matrix")
+    if not 0 < percentile <= 100:
+        raise ValueError(f"percentile {percentile:g} is outside 0 to 100; 99.5 is usual")
+    matrices = {name: _matrix(name, values) for name, values in weights.items()}
+    shapes = {
+        name: (matrix.shape[0], matrix.shape[1] * scheme.columns_per_weight)
+        for name, matrix in matrices.items()
+    }
+    blocks = place(shapes, scheme.columns_per_weight, spec, tiles)
+    layers = []
+    for name, matrix in matrices.items():
+        own = tuple(block for block in blocks if block.layer == name)
+        scale = weight_scale(matrix, percentile, scale_per_column)
+        layers.append(
+            MappedLayer(
+                name=name,
+                cells=block_cells(shapes[name], own, spec),
+                siemens=scheme.encode(np.clip(matrix / scale, -1, 1), levels),
+                scale=scale,
+                scheme=scheme,
+                levels=levels,
+                blocks=own,
+                clipped=int(np.count_nonzero(np.abs(matrix) > scale)),
+            )
+        )
+    return MappedNetwork(tuple(layers))
+
+
+def weight_scale(
+    matrix: NDArray[np.float64], percentile: float, per_column: bool
+) -> NDArray[np.float64]:
+    """The weight of a full-span cell for each column: a percentile of |w|, never 0.
+
+    Where the percentile is 0 (mostly zeros), the largest |w| stands in; where all are 0, 1.
+    """
+    sizes = np.abs(matrix)
+    axis = 0 if per_column else None
+    scale = np.atleast_1d(np.percentile(sizes, percentile, axis=axis))
+    scale = np.where(scale > 0, scale, np.atleast_1d(sizes.max(axis=axis)))
+    scale = np.where(scale > 0, scale, 1.0)
+    return np.array(np.broadcast_to(scale, (matrix.shape[1],)))
+
+
+def _matrix(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    matrix = np.asarray(values, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.size == 0 or not np.isfinite(matrix).all():
+        raise ValueError(
+            f"layer {name} must be a matrix of finite numbers (rows, columns), but its shape is "
+            f"{matrix.shape}; unroll a convolution to (channels x k x k, outputs)"
+        )
+    return matrix

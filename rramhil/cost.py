@@ -1,0 +1,42 @@
+"""What a piece of work cost: device time, host time, pulses, reads, energy, wear.
+
+Each is counted on its own and never mixed: device seconds come from the device's clock as the
+ledger recorded it, host seconds from this machine, pulses and reads are cell by cell, joules
+are an estimate (V^2 x last read conductance x width, as the ledger computes it).
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Cost(BaseModel):
+    """The price of one step or of one way of repair. All counts are of single cells."""
+
+    model_config = ConfigDict(frozen=True)
+
+    device_seconds: float = Field(0.0, description="device clock, waiting included")
+    host_seconds: float = Field(0.0, description="wall time on this machine")
+    pulses: int = Field(0, description="cell pulses: SET, RESET and FORM together")
+    sets: int = 0
+    resets: int = 0
+    forms: int = 0
+    reads: int = Field(0, description="cell reads")
+    high_voltage_volt_seconds: float = Field(0.0, description="wear: sum of V x width")
+    joules_estimate: float = Field(0.0, description="pulses only: sum of V^2 x last G x width")
+    digital_parameters: int = Field(
+        0, description="numbers in digital memory besides the network's own biases"
+    )
+    sparse_parameters: int = Field(0, description="entries of the sparse mask")
+    sparse_share: float = Field(0.0, description="entries of the mask over weights")
+    retrained_biases: int = 0
+    column_gains: int = 0
+    index_bits: int = Field(0, description="memory that says where the sparse entries are")
+    images: int = Field(0, description="calibration images looked at")
+    labels: int = Field(0, description="labels of them that were used")
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both together. Shares are taken from whichever has one."""
+        mine, theirs = self.model_dump(), other.model_dump()
+        total = {key: mine[key] + theirs[key] for key in mine}
+        return Cost(**{**total, "sparse_share": max(self.sparse_share, other.sparse_share)})

@@ -1,0 +1,192 @@
+"""The job file: which device, which network, which data, how it is mapped, which steps."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rramhil.census import Thresholds
+from rramhil.schema import FileError, Seconds, Siemens, Strict, Volts, check, read_toml
+from rramhil.tune import Forming
+from rramhil.verify import SDR, Bias, Recipe
+from rramhil.words import nearest
+
+
+class DeviceTable(Strict):
+    """[device]: an address, and optionally a station file with the bench's own limits."""
+
+    address: str = "emulator:40nm"
+    station: str | None = None
+
+
+class NetworkTable(Strict):
+    """[network]: a trained network, by the name of a fixture or the path of its file."""
+
+    name: str
+
+
+class DataTable(Strict):
+    """[data]: a data set by name, where it lies, and how it is split."""
+
+    name: str
+    folder: str | None = None
+    seed: int = 0
+    train: int | None = Field(None, ge=1, description="images to train on (default: all left)")
+    calibration: int = Field(200, ge=1)
+    validation: int = Field(200, ge=1)
+
+
+class MappingTable(Strict):
+    """[mapping]: how weights become conductances."""
+
+    scheme: Literal["two_column", "reference_column"] = "two_column"
+    levels: int = Field(10, ge=2, le=256)
+    lowest: Siemens = 20e-6
+    highest: Siemens = 200e-6
+    percentile: float = Field(99.5, gt=50, le=100, description="of |w|: clipped beyond")
+    scale: Literal["layer", "column"] = "layer"
+
+    @model_validator(mode="after")
+    def _rising(self) -> MappingTable:
+        if not 0 <= self.lowest < self.highest:
+            raise ValueError("lowest must be at least 0 S and below highest")
+        return self
+
+
+class _Step(Strict):
+    name: str | None = None
+
+
+class Scan(_Step):
+    """Readings after a RESET and after a strong SET: which cells are stuck, which are noisy."""
+
+    do: Literal["scan"]
+    reads: int = Field(3, ge=2)
+    set_gate: Volts = 3.0
+    thresholds: Thresholds = Thresholds()
+
+
+class Form(_Step):
+    """FORM the cells that do not conduct yet."""
+
+    do: Literal["form"]
+    forming: Forming = Forming()
+
+
+class Tune(_Step):
+    """A gate sweep on a sample of cells: the gate voltage of each level on this die."""
+
+    do: Literal["tune"]
+    cells: int = Field(128, ge=8)
+    first_gate: Volts = 1.4
+    last_gate: Volts = 3.6
+    points: int = Field(45, ge=3)
+
+
+class Program(_Step):
+    """The first programming: open loop, or with one of the write-verify recipes."""
+
+    do: Literal["program"]
+    how: Literal["open_loop", "verify"] = "open_loop"
+    recipe: Recipe = SDR(first_reset=True)
+    tolerance: Siemens = 5e-6
+
+
+class Evaluate(_Step):
+    """Accuracy on the test images from conductances read `delay` after the last write."""
+
+    do: Literal["evaluate"]
+    delay: Seconds = 1.0
+
+
+class RecoverRVW(_Step):
+    """Read-verify-write of every cell outside its window."""
+
+    do: Literal["recover"]
+    method: Literal["rvw"]
+    recipe: Recipe = SDR()
+    tolerance: Siemens = 5e-6
+    delay: Seconds = 1.0
+
+
+class RecoverRSA(_Step):
+    """Random sparse adaptation: train a few digital parameters, the array frozen.
+
+    Mohanty et al., IEDM 2017; summed with the array's output as in Charan et al., JxCDC 2020.
+    """
+
+    do: Literal["recover"]
+    method: Literal["rsa"]
+    fraction: float = Field(0.05, gt=0, le=1)
+    loss: Literal["labels", "distillation"] = "distillation"
+    temperature: float = Field(4.0, gt=0)
+    epochs: int = Field(30, ge=1)
+    batch: int = Field(50, ge=1)
+    rate: float = Field(5e-3, gt=0)
+    biases: bool = True
+    gains: bool = True
+    delay: Seconds = 1.0
+
+
+class Report(_Step):
+    """Write the report. Without this step the run keeps its data and no report."""
+
+    do: Literal["report"]
+
+
+Recover = Annotated[RecoverRVW | RecoverRSA, Field(discriminator="method")]
+Step = Annotated[
+    Scan | Form | Tune | Program | Evaluate | Recover | Report, Field(discriminator="do")
+]
+
+
+class JobFile(Strict):
+    """A whole job. `seed` is the seed of everything that the host draws."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,60}$")
+    seed: int = Field(0, ge=0)
+    device: DeviceTable = DeviceTable()
+    network: NetworkTable
+    data: DataTable
+    mapping: MappingTable = MappingTable()
+    writing: Bias = Bias()
+    steps: list[Step] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> JobFile:
+        names = self.step_names()
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"two steps are called {twice[0]!r}; give one of them a name")
+        return self
+
+    def step_names(self) -> list[str]:
+        """The name of each step: its own, or what it does (a repair by its method)."""
+        return [step.name or default_name(step) for step in self.steps]
+
+
+def default_name(step: Step) -> str:
+    """'rvw' for a repair by that method, 'open_loop' for an open-loop programming, ..."""
+    if isinstance(step, (RecoverRVW, RecoverRSA)):
+        return step.method
+    return step.do
+
+
+def shipped_jobs() -> list[str]:
+    """Names of the jobs that come with rramhil."""
+    folder = files("rramhil_fixtures") / "jobs"
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith("toml"))
+
+
+def load_job(name: str) -> tuple[JobFile, str]:
+    """A job by path or by the name of a shipped one, and its text. Raises `FileError`."""
+    path = Path(name)
+    if not path.suffix and not path.exists():
+        if name not in shipped_jobs():
+            raise FileError(f"there is no job file {name!r}{nearest(name, shipped_jobs())}")
+        path = Path(str(files("rramhil_fixtures") / "jobs" / f"{name}.toml"))
+    table = read_toml(path)
+    return check(table, JobFile, str(path)), path.read_text(encoding="utf-8")

@@ -1,0 +1,86 @@
+"""The documented result of a run: what `rramhil run --json` prints and `result.json` holds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rramhil.cost import Cost
+
+Outcome = Literal["running", "stopped", "finished", "failed"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class DeviceInfo(_Model):
+    """The die that the run worked on."""
+
+    address: str
+    model: str
+    serial: str
+    tiles: int
+    rows: int
+    cols: int
+
+
+class Accuracies(_Model):
+    """Fractions of the test images; repairs are added under their own names (rsa, rvw, ...)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    teacher: float | None = Field(None, description="the network in floating point")
+    ideal_mapping: float | None = Field(
+        None, description="same levels, scale and clipping; no variation, noise, fault or drift"
+    )
+    open_loop: float | None = Field(None, description="as first programmed, by readback")
+
+
+class Interval(_Model):
+    """A 95 % Wilson interval within this die, and the number of test images."""
+
+    low: float
+    high: float
+    images: int
+
+
+class StepResult(_Model):
+    """One step of the job: what it was, the ledger rows it spans, its price, its findings."""
+
+    index: int
+    name: str
+    do: str
+    outcome: Outcome = "running"
+    first_row: int = 0
+    last_row: int = 0
+    cost: Cost = Cost()
+    findings: dict[str, float | int | str | bool | None] = Field(
+        default_factory=dict, description="scalars of the step, in SI units"
+    )
+    arrays: str | None = Field(None, description="file of the step's arrays in the run's folder")
+
+
+class RunResult(_Model):
+    """Everything a script needs to know of a run."""
+
+    run: str
+    name: str
+    outcome: Outcome
+    device: DeviceInfo
+    ledger: str
+    ledger_head: str
+    report: str | None = None
+    folder: str
+    seed: int
+    versions: dict[str, str] = Field(default_factory=dict)
+    splits: dict[str, str] = Field(default_factory=dict, description="sha256 of each set's indices")
+    accuracy: Accuracies = Accuracies()
+    intervals: dict[str, Interval] = Field(default_factory=dict)
+    cost: dict[str, Cost] = Field(
+        default_factory=dict,
+        description="open_loop carries the common scan and programming; then one a repair",
+    )
+    steps: list[StepResult] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)

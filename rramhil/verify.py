@@ -1,0 +1,367 @@
+"""Read-verify-write: decide in pure code, act in a thin loop, yield what happened.
+
+`next_pulses` looks at one reading of the cells that are still open and returns the pulses to
+send; `program` reads, asks, sends and yields a `Round`. The caller's `for` loop is pause,
+progress, checkpoint and stop: between two rounds no pulse is in flight. To resume is to run
+again, because a closed loop starts by reading.
+
+Three published algorithms are settings of the one loop (data and description: A. Levy et al.,
+IEEE Trans. Electron Devices 2021, doi 10.1109/TED.2021.3097975):
+
+ISPP  incremental step pulse programming: SET with a rising gate voltage until the cell is in
+      its window; an overshoot is RESET and the ramp starts again.
+FPPV  fixed pulse, program and verify: SET at the level's gate voltage, RESET above the
+      window, repeat: cycle-to-cycle variation does the search.
+SDR   one coarse SET at the level's gate voltage, then fine BL ramps upwards and SL ramps
+      downwards; a ramp restarts when the direction changes (published as RADAR).
+
+In every one of them the SL ramp of a cell that will not RESET goes on rising to
+`Bias.reset_stop_volts`, further than the published caps: a share of cells needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from rramhil.device import Bools, Cells, Device, Floats, Kind, Pulse, PulseLimits, Refused, Spec
+from rramhil.schema import Seconds, Strict, Volts
+
+Counts = NDArray[np.int32]
+
+
+class Bias(Strict):
+    """The pulses that a technology is written with.
+
+    The defaults suit HfO2 1T1R cells at 100 ns (cycling conditions of the RADAR array data:
+    SET 100 ns; RESET 100 ns, WL 4 V). RESET ramps SL from `reset_volts` in steps of
+    `reset_step_volts` as long as a cell stays above its window.
+    """
+
+    set_volts: Volts = 2.0
+    set_seconds: Seconds = 100e-9
+    reset_volts: Volts = 2.3
+    reset_step_volts: Volts = 0.1
+    reset_stop_volts: Volts = 3.6
+    reset_gate_volts: Volts = 4.0
+    reset_seconds: Seconds = 100e-9
+
+
+class Ramp(Strict):
+    """A voltage that starts at `start` and rises by `step` a pulse up to `stop`, and stays."""
+
+    start: Volts
+    step: Volts
+    stop: Volts
+
+    def at(self, count: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Volts of pulse number `count` (from 0) of the ramp."""
+        volts: NDArray[np.float64] = np.minimum(self.start + self.step * count, self.stop)
+        return volts
+
+
+class _Recipe(Strict):
+    max_pulses: int = Field(default=150, ge=1, description="SETs and RESETs a cell may get")
+    first_reset: bool = Field(default=False, description="start every cell with a RESET")
+
+
+class ISPP(_Recipe):
+    """Gate ramp: from `gate_start_volts`, or `gate_lead_volts` below the level's nominal gate."""
+
+    algorithm: Literal["ispp"] = "ispp"
+    gate_step_volts: Volts = 0.05
+    gate_start_volts: Volts | None = None
+    gate_lead_volts: Volts = 0.3
+
+
+class FPPV(_Recipe):
+    """One gate voltage a level, as measured by the gate sweep."""
+
+    algorithm: Literal["fppv"] = "fppv"
+    max_pulses: int = Field(default=200, ge=1)
+
+
+class SDR(_Recipe):
+    """Coarse SET at the level's gate voltage, then fine ramps of BL (up) and SL (down).
+
+    The defaults are the published choice for level 1 of 2 bits per cell.
+    """
+
+    algorithm: Literal["sdr"] = "sdr"
+    max_pulses: int = Field(default=80, ge=1)
+    fine_set: Ramp = Ramp(start=0.6, step=0.18, stop=3.0)
+    fine_reset: Ramp = Ramp(start=0.6, step=0.26, stop=3.6)
+
+
+Recipe = Annotated[ISPP | FPPV | SDR, Field(discriminator="algorithm")]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """Where each cell shall go: window `low`..`high` siemens, and the level's nominal gate."""
+
+    low: Floats
+    high: Floats
+    gate_volts: Floats
+
+    def __post_init__(self) -> None:
+        sizes = {self.low.shape, self.high.shape, self.gate_volts.shape}
+        if len(sizes) != 1 or self.low.ndim != 1:
+            raise ValueError(f"low, high and gate_volts must be of one length, not {sizes}")
+        if not bool(np.all(self.low <= self.high)):
+            raise ValueError("a window's low end lies above its high end")
+
+    def take(self, which: NDArray[np.integer] | Bools) -> Target:
+        """The targets of some cells."""
+        return Target(self.low[which], self.high[which], self.gate_volts[which])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """What the algorithm remembers of each cell.
+
+    `heading`: 0 not pulsed yet, +1 the last pulse was a SET, -1 a RESET. `step`: pulses since
+    the heading changed (a ramp's position). `coarse`: SDR's coarse SET is still to come (only after
+    `first_reset`: a cell taken as it is has been SET before).
+    """
+
+    heading: NDArray[np.int8]
+    step: Counts
+    coarse: Bools
+    sets: Counts
+    resets: Counts
+
+    @classmethod
+    def fresh(cls, count: int, coarse: bool) -> State:
+        """The state of `count` cells at the start; `coarse`: they need a coarse SET."""
+        zeros = np.zeros(count, np.int32)
+        return cls(np.zeros(count, np.int8), zeros, np.full(count, coarse), zeros, zeros)
+
+    def take(self, which: NDArray[np.integer] | Bools) -> State:
+        """The state of some cells."""
+        return State(*(getattr(self, name)[which] for name in self.__slots__))
+
+    def put(self, which: NDArray[np.integer], part: State) -> State:
+        """This state with that of some cells replaced."""
+        merged = []
+        for name in self.__slots__:
+            values = getattr(self, name).copy()
+            values[which] = getattr(part, name)
+            merged.append(values)
+        return State(*merged)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Round:
+    """What one round did. `open_cells`: not in their window yet, and not given up."""
+
+    number: int
+    siemens: Floats
+    inside: Bools
+    given_up: Bools
+    sets: Counts
+    resets: Counts
+
+    @property
+    def open_cells(self) -> int:
+        """Cells that the next round will pulse."""
+        return int(np.count_nonzero(~self.inside & ~self.given_up))
+
+
+def next_pulses(
+    cells: Cells,
+    reading: Floats,
+    target: Target,
+    state: State,
+    recipe: Recipe,
+    bias: Bias,
+    spec: Spec,
+) -> tuple[list[Pulse], State]:
+    """The pulses for cells that are outside their window, and the state after them.
+
+    Pure. `cells`, `reading` and `target` have one entry for each open cell. A cell inside
+    its window, or without an answer (NaN), gets no pulse. Voltages are rounded to the grid
+    of `spec`; a recipe that leaves its range is refused by the device, not shortened here.
+    """
+    answered = ~np.isnan(reading)
+    first = (state.heading == 0) if recipe.first_reset else np.zeros(cells.size, bool)
+    lower = answered & ((reading > target.high) | first)
+    raise_ = answered & (reading < target.low) & ~lower
+    heading = np.where(lower, np.int8(-1), np.where(raise_, np.int8(1), state.heading))
+    step = np.where(heading == state.heading, state.step + 1, 0)
+    coarse_now = raise_ & state.coarse
+    after = State(
+        heading=heading.astype(np.int8),
+        step=np.where(coarse_now, -1, np.where(lower | raise_, step, state.step)).astype(np.int32),
+        coarse=state.coarse & ~raise_,
+        sets=(state.sets + raise_).astype(np.int32),
+        resets=(state.resets + lower).astype(np.int32),
+    )
+    pulses = []
+    if lower.any():
+        volts = _reset_volts(after.step[lower], first[lower], recipe, bias)
+        pulses.append(reset_pulse(cells[lower], volts, bias, spec))
+    if raise_.any():
+        volts, gates = _set_volts(
+            after.step[raise_], coarse_now[raise_], target.gate_volts[raise_], recipe, bias, spec
+        )
+        pulses.append(set_pulse(cells[raise_], volts, gates, bias, spec))
+    return pulses, after
+
+
+def _reset_volts(step: Counts, first: Bools, recipe: Recipe, bias: Bias) -> Floats:
+    ramp = Ramp(start=bias.reset_volts, step=bias.reset_step_volts, stop=bias.reset_stop_volts)
+    if isinstance(recipe, SDR):
+        return np.where(first, bias.reset_volts, recipe.fine_reset.at(np.maximum(step, 0)))
+    return ramp.at(step)
+
+
+def _set_volts(
+    step: Counts, coarse: Bools, nominal: Floats, recipe: Recipe, bias: Bias, spec: Spec
+) -> tuple[Floats, Floats]:
+    full = np.full(step.size, bias.set_volts)
+    if isinstance(recipe, SDR):
+        return np.where(coarse, full, recipe.fine_set.at(np.maximum(step, 0))), nominal
+    if isinstance(recipe, FPPV):
+        return full, nominal
+    position = np.maximum(step, 0)
+    if recipe.gate_start_volts is None:
+        start = nominal - recipe.gate_lead_volts
+    else:
+        start = np.full(step.size, recipe.gate_start_volts)
+    limits = _limits(spec, Kind.SET).gate_volts
+    top = np.inf if limits is None else limits.high
+    return full, np.minimum(start + recipe.gate_step_volts * position, top)
+
+
+def set_pulse(cells: Cells, volts: Floats, gates: Floats, bias: Bias, spec: Spec) -> Pulse:
+    """A SET on the grid of `spec`."""
+    limits = _limits(spec, Kind.SET)
+    gate = None if limits.gate_volts is None else limits.gate_volts.snap(gates)
+    return Pulse(Kind.SET, cells, limits.volts.snap(volts), gate, seconds=bias.set_seconds)
+
+
+def reset_pulse(cells: Cells, volts: Floats, bias: Bias, spec: Spec) -> Pulse:
+    """A RESET on the grid of `spec`."""
+    limits = _limits(spec, Kind.RESET)
+    gate = None
+    if limits.gate_volts is not None:
+        gate = limits.gate_volts.snap(bias.reset_gate_volts)
+    return Pulse(Kind.RESET, cells, limits.volts.snap(volts), gate, seconds=bias.reset_seconds)
+
+
+def _limits(spec: Spec, kind: Kind) -> PulseLimits:
+    if kind not in spec.pulses:
+        raise Refused(f"{spec.model} does no {kind.name}, so it cannot be written pulse by pulse")
+    return spec.pulses[kind]
+
+
+def program(
+    device: Device,
+    cells: Cells,
+    target: Target,
+    recipe: Recipe,
+    bias: Bias | None = None,
+) -> Iterator[Round]:
+    """Write `cells` into their windows, yielding a `Round` after every reading.
+
+    The last round's `siemens` are the readings that accepted the cells, and so biased towards
+    acceptance: report yield and error from `settled_reading`. A cell that used up
+    `recipe.max_pulses`, or gives no answer, is given up.
+    """
+    bias = bias or Bias()
+    state = State.fresh(cells.size, coarse=recipe.first_reset)
+    siemens = np.full(cells.size, np.nan, np.float32)
+    inside = np.zeros(cells.size, bool)
+    given_up = np.zeros(cells.size, bool)
+    number = 0
+    while True:
+        open_ = np.flatnonzero(~inside & ~given_up)
+        reading = device.read(cells[open_])
+        siemens[open_] = reading
+        part = state.take(open_)
+        window = target.take(open_)
+        hit = (reading >= window.low) & (reading <= window.high)
+        if recipe.first_reset:
+            hit &= part.heading != 0
+        inside[open_] = hit
+        spent = part.sets + part.resets >= recipe.max_pulses
+        given_up[open_] = ~hit & (spent | np.isnan(reading))
+        yield Round(
+            number, siemens.copy(), inside.copy(), given_up.copy(), state.sets, state.resets
+        )
+        going = ~inside[open_] & ~given_up[open_]
+        if not going.any():
+            return
+        pulses, after = next_pulses(
+            cells[open_][going],
+            reading[going],
+            window.take(going),
+            part.take(going),
+            recipe,
+            bias,
+            device.spec,
+        )
+        for pulse in pulses:
+            device.apply(pulse)
+        state = state.put(open_[going], after)
+        number += 1
+
+
+def write_open_loop(
+    device: Device, cells: Cells, gates: Floats, bias: Bias | None = None, group: int = 4096
+) -> Iterator[int]:
+    """One RESET, then one SET at each level's nominal gate voltage; no reading, no verify.
+
+    Yields the number of cells written so far, after each group of at most `group` cells.
+    """
+    bias = bias or Bias()
+    for start in range(0, cells.size, group):
+        part = slice(start, start + group)
+        count = cells[part].size
+        device.apply(reset_pulse(cells[part], np.full(count, bias.reset_volts), bias, device.spec))
+        volts = np.full(count, bias.set_volts)
+        device.apply(set_pulse(cells[part], volts, gates[part], bias, device.spec))
+        yield start + count
+
+
+def settled_reading(device: Device, cells: Cells, delay_seconds: float = 1.0) -> Floats:
+    """An independent reading `delay_seconds` of device time from now: siemens, as cells."""
+    device.clock.sleep(delay_seconds)
+    return device.read(cells)
+
+
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """How well cells sit in their windows by an independent reading."""
+
+    cells: int
+    inside: int
+    unreadable: int
+    rms_error_siemens: float
+    median_error_siemens: float
+
+    @property
+    def fraction(self) -> float:
+        """Share of cells inside their window."""
+        return self.inside / self.cells if self.cells else float("nan")
+
+
+def window_yield(siemens: Floats, target: Target) -> Yield:
+    """Yield and error against the middle of each window, of an independent reading."""
+    good = np.isfinite(siemens)
+    centre = (target.low + target.high) / 2
+    error = siemens[good].astype(np.float64) - centre[good]
+    inside = good & (siemens >= target.low) & (siemens <= target.high)
+    return Yield(
+        cells=int(siemens.size),
+        inside=int(inside.sum()),
+        unreadable=int((~good).sum()),
+        rms_error_siemens=float(np.sqrt(np.mean(error**2))) if good.any() else float("nan"),
+        median_error_siemens=float(np.median(np.abs(error))) if good.any() else float("nan"),
+    )

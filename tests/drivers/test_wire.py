@@ -1,0 +1,182 @@
+"""Frames and messages: what goes in comes out, and nothing else ever does."""
+
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rramhil_drivers import wire
+from rramhil_drivers.wire import Frame, Garbled
+
+frames = st.builds(
+    Frame,
+    type=st.integers(0, 255),
+    seq=st.integers(0, 65535),
+    payload=st.binary(max_size=300),
+    version=st.integers(0, 255),
+)
+cell_lists = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=64, unique=True)
+few = settings(deadline=None, max_examples=80)
+
+
+@few
+@given(st.lists(frames, max_size=5), st.lists(st.integers(1, 40), min_size=1))
+def test_frames_survive_any_split_of_the_stream(sent, pieces):
+    stream = b"".join(wire.encode(frame) for frame in sent)
+    receiver, got, at, turn = wire.Receiver(), [], 0, 0
+    while at < len(stream):
+        size = pieces[turn % len(pieces)]
+        got += receiver.feed(stream[at : at + size])
+        at, turn = at + size, turn + 1
+    assert got == sent
+    assert receiver.dropped == 0
+
+
+@few
+@given(frames)
+def test_only_the_last_byte_of_a_frame_is_zero(frame):
+    encoded = wire.encode(frame)
+    assert encoded.index(0) == len(encoded) - 1
+
+
+@settings(deadline=None, max_examples=300)
+@given(frames, st.data())
+def test_a_garbled_frame_is_dropped_and_the_next_one_arrives(frame, data):
+    bad = bytearray(wire.encode(frame))
+    how = data.draw(st.sampled_from(["flip", "insert", "remove", "cut"]))
+    at = data.draw(st.integers(0, len(bad) - 2))
+    if how == "flip":
+        bad[at] ^= data.draw(st.integers(1, 255))
+    elif how == "insert":
+        bad.insert(at + 1, data.draw(st.integers(1, 255)))
+    elif how == "remove":
+        del bad[at]
+    else:
+        del bad[at:-1]
+    after = Frame(wire.Type.READ, 7, b"after")
+    receiver = wire.Receiver()
+    assert receiver.feed(bytes(bad) + wire.encode(after)) == [after]
+
+
+def test_garbage_without_a_zero_byte_is_bounded_and_passes():
+    receiver = wire.Receiver()
+    for _ in range(50):
+        assert receiver.feed(b"\x55" * 700) == []
+        assert len(receiver._pending) <= 2 * wire.MAX_FRAME
+    frame = Frame(1, 2, b"x")
+    assert receiver.feed(b"\0" + wire.encode(frame)) == [frame]
+    assert receiver.dropped == 1
+
+
+def test_the_longest_frame_passes_and_a_longer_one_is_refused():
+    longest = Frame(1, 2, b"\xff" * (wire.MAX_FRAME - 8))
+    assert wire.Receiver().feed(wire.encode(longest)) == [longest]
+    with pytest.raises(ValueError, match="longer than 1024"):
+        wire.encode(Frame(1, 2, b"\xff" * (wire.MAX_FRAME - 7)))
+
+
+def test_the_bytes_of_a_frame_are_those_of_the_document():
+    # docs/board-protocol.md prints this frame; firmware authors check theirs against it.
+    encoded = wire.encode(Frame(wire.Type.HELLO, 1, wire.Hello(0x12345678).pack()))
+    assert encoded.hex(" ") == "04 01 01 01 09 78 56 34 12 28 5f 8a 4a 00"
+
+
+@few
+@given(cell_lists)
+def test_cells_come_back(cells):
+    array = np.array(cells, dtype=np.int64)
+    assert wire.unpack_cells(wire.pack_cells(array)).tolist() == cells
+
+
+@few
+@given(st.integers(0, 10**6), st.integers(1, 300), st.integers(3, 64))
+def test_a_run_of_cells_is_ten_bytes(first, stride, count):
+    cells = first + stride * np.arange(count)
+    packed = wire.pack_cells(cells)
+    assert len(packed) == 10
+    assert wire.unpack_cells(packed).tolist() == cells.tolist()
+
+
+@pytest.mark.parametrize("count", [0, 65])
+def test_no_frame_holds_none_or_more_than_64_cells(count):
+    with pytest.raises(Garbled, match=f"{count} cells"):
+        wire.pack_cells(np.arange(count))
+    with pytest.raises(Garbled):
+        wire.unpack_cells(bytes((count, 0)) + bytes(4 * count))
+
+
+@few
+@given(cell_lists, st.booleans(), st.booleans(), st.integers(0, 2**32 - 1), st.data())
+def test_an_apply_comes_back(cells, gate, limit, width_ns, data):
+    codes = st.lists(st.integers(-(2**15), 2**15 - 1), min_size=len(cells), max_size=len(cells))
+    sent = wire.Apply(
+        9, 2, width_ns, np.array(cells), np.array(data.draw(codes)),
+        np.array(data.draw(codes)) if gate else None,
+        np.array(data.draw(codes)) if limit else None,
+    )  # fmt: skip
+    got = wire.Apply.unpack(sent.pack())
+    assert (got.session, got.kind, got.width_ns) == (9, 2, width_ns)
+    for name in ("cells", "volts", "gate", "limit"):
+        one, other = getattr(sent, name), getattr(got, name)
+        assert (one is None) == (other is None)
+        assert one is None or one.tolist() == other.tolist()
+
+
+def test_a_full_apply_fits_a_frame_in_eight_bytes_a_cell():
+    cells = np.arange(64)
+    apply = wire.Apply(1, 0, 1000, cells, cells, cells)
+    assert len(apply.pack()) == 11 + 64 * 8
+    everything = wire.Apply(1, 0, 1000, cells, cells, cells, cells)
+    wire.encode(Frame(wire.Type.APPLY, 0, everything.pack()))
+
+
+def test_a_code_that_does_not_fit_is_refused_and_never_wraps_round():
+    one = np.array([1])
+    with pytest.raises(ValueError, match="40000 to 40000 does not fit"):
+        wire.Apply(1, 0, 100, one, np.array([40000])).pack()
+    with pytest.raises(ValueError, match="does not fit"):
+        wire.pack_read_reply(np.array([70000]))
+    with pytest.raises(ValueError, match="does not fit"):
+        wire.pack_cells(np.array([2**32]))
+
+
+@few
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=40)), max_size=6),
+)
+def test_a_hello_reply_comes_back(session, fields):
+    sent = wire.HelloReply(session, 3, 8, 64, tuple(fields), flags=1)
+    assert wire.HelloReply.unpack(sent.pack()) == sent
+
+
+@few
+@given(st.binary(max_size=120))
+def test_no_payload_raises_anything_but_garbled(payload):
+    for unpack in (
+        wire.Hello.unpack,
+        wire.HelloReply.unpack,
+        wire.Apply.unpack,
+        wire.ApplyReply.unpack,
+        wire.Nak.unpack,
+        wire.unpack_cells,
+        wire.unpack_count,
+        lambda data: wire.unpack_read_reply(data, 3),
+        lambda data: wire.unpack_count_reply(data, 3),
+    ):
+        with contextlib.suppress(Garbled):
+            unpack(payload)
+
+
+def test_replies_come_back():
+    partial = wire.ApplyReply(3, (0, 1, 2), "the DAC answered µ")
+    for reply in (wire.ApplyReply(64), partial):
+        assert wire.ApplyReply.unpack(reply.pack()) == reply
+    nak = wire.Nak(wire.Why.REFUSED, "too high", 12)
+    assert wire.Nak.unpack(nak.pack()) == nak
+    assert wire.unpack_read_reply(wire.pack_read_reply(np.array([0, 9, 0xFFFF])), 3)[1] == 9
+    assert wire.unpack_count_reply(wire.pack_count_reply(np.array([2**31, 5])), 2)[0] == 2**31
+    kind, cells = wire.unpack_count(wire.pack_count(2, np.array([7, 3])))
+    assert (kind, cells.tolist()) == (2, [7, 3])

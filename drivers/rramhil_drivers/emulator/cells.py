@@ -1,0 +1,114 @@
+"""The cells of a die as arrays: what all kinds of emulated cells share.
+
+A tile gets its fixed parameters when it is first touched, so a large die costs what is used
+of it. All arrays are flat, one entry a cell.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rramhil.device import Cells, Ints, Kind, Pulse
+from rramhil_drivers.emulator.chipfile import ChipFile
+from rramhil_drivers.emulator.faults import STUCK, draw_faults, tile_generator
+from rramhil_drivers.emulator.physics import F32
+
+FAULTS, FIXED, BIRTH, FORMING = range(4)  # purposes of the generators of a tile
+_COUNTED = {Kind.SET: np.uint32, Kind.RESET: np.uint32, Kind.FORM: np.uint16}
+
+
+class CellArray(ABC):
+    """State of all cells of a die; subclasses say what pulses, time and readings do.
+
+    `state`: the arrays that change in a cell's life (saved by freeze), name -> flat array.
+    """
+
+    def __init__(self, chip: ChipFile, die: int, tiles: int) -> None:
+        self.chip = chip
+        self.die = die
+        self.rows, self.cols = chip.geometry.rows, chip.geometry.cols
+        self.tile_cells = self.rows * self.cols
+        self.size = tiles * self.tile_cells
+        self.awake = np.zeros(tiles, dtype=np.bool_)
+        self.state: dict[str, NDArray[Any]] = {}
+        self.flags = self._array("flags", np.uint8)
+        self.written = self._array("written", np.float32)
+        self.counts = {k: self._array(f"count_{k.value}", t) for k, t in _COUNTED.items()}
+
+    def _array(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        self.state[name] = np.zeros(self.size, dtype=dtype)
+        return self.state[name]
+
+    def wake(self, cells: Cells) -> None:
+        """Give the tiles of `cells` their fixed parameters and birth state, once."""
+        if self.awake.all():
+            return
+        for tile in np.flatnonzero(np.bincount(cells // self.tile_cells)):
+            if not self.awake[tile]:
+                self._wake_tile(int(tile), born=True)
+
+    def rewake(self, awake: NDArray[np.bool_]) -> None:
+        """Draw the fixed parameters of the tiles that a saved state had awake."""
+        for tile in np.flatnonzero(awake):
+            self._wake_tile(int(tile), born=False)
+
+    def _wake_tile(self, tile: int, born: bool) -> None:
+        self.awake[tile] = True
+        here = slice(tile * self.tile_cells, (tile + 1) * self.tile_cells)
+        self.draw_fixed(here, tile_generator(self.die, tile, FIXED))
+        if not born:
+            return
+        rng = tile_generator(self.die, tile, FAULTS)
+        flags, siemens = draw_faults(self.chip.faults, self.rows, self.cols, rng)
+        self.flags[here] = flags
+        self.be_born(here, tile_generator(self.die, tile, BIRTH))
+        stuck = (flags & STUCK) > 0
+        self.written[here][stuck] = siemens[stuck]
+
+    def count(self, pulse: Pulse) -> None:
+        """The silicon's own count: one more pulse on each cell."""
+        self.counts[pulse.kind][pulse.cells] += 1
+
+    def counted(self, kind: Kind) -> Ints:
+        """Pulses of `kind` that each cell has seen, int64 of shape (cells,)."""
+        return self.counts[kind].astype(np.int64)
+
+    def saved(self) -> dict[str, NDArray[Any]]:
+        """What changes in a die's life, of the tiles that were touched."""
+        cells = np.repeat(self.awake, self.tile_cells)
+        arrays = {name: values[cells] for name, values in self.state.items()}
+        return {"awake": self.awake.copy(), **arrays}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take on what `saved` gave."""
+        self.awake[:] = False
+        self.rewake(arrays["awake"])
+        cells = np.repeat(self.awake, self.tile_cells)
+        for name, values in self.state.items():
+            values[:] = 0
+            values[cells] = arrays[name]
+
+    @abstractmethod
+    def draw_fixed(self, here: slice, rng: np.random.Generator) -> None:
+        """Draw what is fixed for life in the cells `here` (one tile)."""
+
+    @abstractmethod
+    def be_born(self, here: slice, rng: np.random.Generator) -> None:
+        """Put the cells `here` (one tile) into the state that they leave the wafer test with."""
+
+    @abstractmethod
+    def conductance(self, cells: Cells, now: float) -> F32:
+        """Conductance of `cells` at `now`, siemens, without read noise."""
+
+    @abstractmethod
+    def look(self, cells: Cells, now: float, rng: np.random.Generator) -> F32:
+        """One noisy reading of `cells` at `now`, siemens, before the converter."""
+
+    @abstractmethod
+    def pulse(self, pulse: Pulse, now: float, rng: np.random.Generator) -> None:
+        """Apply a checked pulse that ends at `now`."""

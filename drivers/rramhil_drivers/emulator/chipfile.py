@@ -1,0 +1,345 @@
+"""The chip file: every parameter of an emulated die, and where its number comes from.
+
+A chip file is TOML with SI numbers (or texts with a unit, "0.2 V"). Every table has a
+`source`: a citation, or the script and the data that the numbers were fitted to. An unknown
+key is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rramhil.device import Kind, Range
+from rramhil.schema import FileError, Seconds, Siemens, Strict, Volts, load_toml
+from rramhil.words import nearest
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Law = Literal["multiplicative", "lognormal", "share_of_range"]
+
+
+class Sourced(Strict):
+    """A group of parameters with one origin."""
+
+    source: Annotated[str, Field(min_length=1)]
+
+
+class Limits(Strict):
+    """A closed interval of settings on a grid; `step` 0 is continuous."""
+
+    low: float
+    high: float
+    step: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Limits:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} lies above high {self.high:g}; swap them")
+        return self
+
+    def as_range(self) -> Range:
+        return Range(self.low, self.high, self.step)
+
+
+class Geometry(Sourced):
+    """Cells of a tile and tiles of a die."""
+
+    rows: Count
+    cols: Count
+    tiles: Count
+
+
+class Reading(Sourced):
+    """How a conductance is read; `seconds` for one group of `cells_at_once` cells."""
+
+    lowest: Siemens
+    highest: Siemens
+    lsb: Siemens
+    volts: Volts
+    gate_volts: Volts
+    seconds: Seconds
+    cells_at_once: Count
+
+
+class PulseSettings(Sourced):
+    """What a pulse of one kind may be, and the time that a group takes beside its width."""
+
+    volts: Limits
+    gate_volts: Limits
+    seconds: Limits
+    overhead_seconds: Seconds
+    cells_at_once: Count
+
+
+class Converter(Sourced):
+    """The product: `bits` per conversion of at most `rows_at_once` rows."""
+
+    input_bits: Count
+    rows_at_once: Count
+    bits: Count
+    siemens_per_code: Siemens
+    seconds: Seconds
+
+
+class Faults(Sourced):
+    """Cells that never move.
+
+    `stuck_lrs`, `stuck_hrs`: share of all cells, independent of each other. `stuck_rows`:
+    share of the rows that carry a cluster; in such a row `row_share` of the cells are stuck,
+    `row_lrs_share` of them in LRS. Stuck conductances are uniform in the logarithm.
+    """
+
+    stuck_lrs: Fraction
+    stuck_hrs: Fraction
+    stuck_rows: Fraction
+    row_share: Fraction
+    row_lrs_share: Fraction
+    lrs_siemens: tuple[Positive, Positive]
+    hrs_siemens: tuple[Positive, Positive]
+
+
+class SetWidth(Strict):
+    """The gate ceiling at one pulse width: G = highest (1 - exp(-softplus(V - threshold)/scale))."""
+
+    seconds: Seconds
+    threshold_volts: Volts
+    scale_volts: Annotated[Volts, Field(gt=0)]
+    highest_siemens: Annotated[Siemens, Field(gt=0)]
+
+
+class SetLaw(Sourced):
+    """SET: a ratchet up to the softer minimum of a gate and a bit-line ceiling.
+
+    `widths` in rising order of `seconds`, interpolated in log(seconds). `bl_shift_volts`:
+    gate-voltage equivalent of one e-fold of BL voltage about `bl_reference_volts`.
+    `*_cell_sd`: between cells; `wl_pulse_sd`: from pulse to pulse.
+    """
+
+    widths: Annotated[tuple[SetWidth, ...], Field(min_length=2)]
+    softness_volts: Annotated[Volts, Field(gt=0)]
+    bl_reference_volts: Volts
+    bl_shift_volts: Volts
+    bl_threshold_volts: Volts
+    bl_siemens_per_volt: Positive
+    bl_cell_sd: NotNegative
+    wl_cell_sd: NotNegative
+    wl_pulse_sd: NotNegative
+    sharpness: Positive
+
+    @model_validator(mode="after")
+    def _rising(self) -> SetLaw:
+        times = [w.seconds for w in self.widths]
+        if times != sorted(set(times)):
+            raise ValueError("the widths must stand in rising order of seconds; sort them")
+        return self
+
+
+class ResetLaw(Sourced):
+    """RESET: an abrupt drop once the source line passes a threshold, else a small drop.
+
+    The transistor passes at most `gate - body_volts` from the source line (source follower).
+    Threshold at `siemens` (rising) is `threshold_volts`, interpolated. `width_volts_per_decade`:
+    how much lower it lies for a pulse ten times `reference_seconds`.
+    """
+
+    reference_seconds: Seconds
+    width_volts_per_decade: NotNegative
+    body_volts: Volts
+    follower_softness_volts: Annotated[Volts, Field(gt=0)]
+    siemens: tuple[Positive, ...]
+    threshold_volts: tuple[float, ...]
+    cell_sd: NotNegative
+    pulse_sd: NotNegative
+    creep: Fraction
+    creep_volts: Positive
+
+    @model_validator(mode="after")
+    def _matching(self) -> ResetLaw:
+        if len(self.siemens) != len(self.threshold_volts) or len(self.siemens) < 2:
+            raise ValueError("siemens and threshold_volts need two or more entries, equally many")
+        if list(self.siemens) != sorted(set(self.siemens)):
+            raise ValueError("siemens must rise; sort the entries")
+        return self
+
+
+class HighResistance(Sourced):
+    """Where a full RESET lands: lognormal, deeper with voltage.
+
+    Median floor(V) = siemens (1 + depth exp(-(V - reference_volts)/scale_volts))
+    exp(-(V - reference_volts) per_volt). `cell_sd`, `cycle_sd`: standard deviations of ln G
+    between cells and from one full RESET to the next; `repeat_sd`: for further pulses on a
+    cell that lies below `full_siemens` already. `hard_share` of the cells lie
+    `hard_ln_shift` higher (the persistent hard-to-RESET share).
+    """
+
+    siemens: Siemens
+    reference_volts: Volts
+    depth: NotNegative
+    scale_volts: Annotated[Volts, Field(gt=0)]
+    per_volt: NotNegative
+    cell_sd: NotNegative
+    cycle_sd: NotNegative
+    repeat_sd: NotNegative
+    full_siemens: Siemens
+    hard_share: Fraction
+    hard_ln_shift: NotNegative
+    lowest_siemens: Siemens
+
+
+class FormLaw(Sourced):
+    """Forming: at or above the cell's forming voltage, with the gate at `gate_volts` or more."""
+
+    volts: Volts
+    cell_sd: NotNegative
+    gate_volts: Volts
+    siemens: Siemens
+    ln_sd: NotNegative
+    unformed_siemens: Siemens
+    birth_reset_volts: Volts
+
+
+class Noise(Sourced):
+    """Read noise: standard deviation `sd` at `siemens` (interpolated), and random telegraph.
+
+    `telegraph_share` of the cells carry a trap that takes `telegraph_fraction` of the
+    conductance away in half of the readings.
+    """
+
+    siemens: tuple[NotNegative, ...]
+    sd: tuple[NotNegative, ...]
+    telegraph_share: Fraction
+    telegraph_fraction: Fraction
+
+    @model_validator(mode="after")
+    def _matching(self) -> Noise:
+        if len(self.siemens) != len(self.sd) or not self.siemens:
+            raise ValueError("siemens and sd need equally many entries, at least one")
+        return self
+
+
+class Relaxation(Sourced):
+    """Conductance change after a write, in log time.
+
+    dG(t) = mean(G) progress(t) + spread(G) (early(t) z1 + late(t) z2): `mean_siemens` and
+    `spread_siemens` at `siemens` refer to 1 s; `early`, `late` and `progress` are given at
+    `seconds` and linear in log(seconds), 0 before the first. z1, z2 are fresh for each write,
+    Tukey h distributed (z = n exp(h n^2 / 2), n normal; Tukey 1977) with `early_tail` and
+    `late_tail`.
+    """
+
+    siemens: tuple[NotNegative, ...]
+    mean_siemens: tuple[float, ...]
+    spread_siemens: tuple[NotNegative, ...]
+    seconds: tuple[Positive, ...]
+    progress: tuple[float, ...]
+    early: tuple[NotNegative, ...]
+    late: tuple[NotNegative, ...]
+    early_tail: NotNegative
+    late_tail: NotNegative
+
+    @model_validator(mode="after")
+    def _matching(self) -> Relaxation:
+        if not len(self.siemens) == len(self.mean_siemens) == len(self.spread_siemens) > 0:
+            raise ValueError("siemens, mean_siemens and spread_siemens need equally many entries")
+        if not len(self.seconds) == len(self.progress) == len(self.early) == len(self.late) > 1:
+            raise ValueError("seconds, progress, early and late need equally many entries, two up")
+        return self
+
+
+class PulsedLaws(Strict):
+    """The pulse-level cell: what each kind of pulse and time do to it."""
+
+    set: SetLaw
+    reset: ResetLaw
+    hrs: HighResistance
+    form: FormLaw
+    noise: Noise
+    relaxation: Relaxation
+
+
+class StatisticalLaw(Sourced):
+    """An open-loop write that lands at its target times a named law.
+
+    A SET pulse with gate voltage v aims at lowest + (v - gate_low) / (gate_high - gate_low)
+    (highest - lowest), whatever the cell held before; RESET aims at `lowest`.
+    multiplicative: target (1 + sigma z); lognormal: target exp(sigma z); share_of_range:
+    target + sigma (highest - lowest) z. `fixed_share` of the variance of z belongs to the
+    cell for life, the rest is fresh for each write.
+    """
+
+    law: Law
+    sigma: NotNegative
+    fixed_share: Fraction
+    lowest: Siemens
+    highest: Siemens
+    gate_low: Volts
+    gate_high: Volts
+    read_sd: Siemens
+    ceiling: Siemens
+
+
+class ChipFile(Strict):
+    """A whole chip file: exactly one of `cells` (pulse level) and `statistical`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")]
+    about: str
+    geometry: Geometry
+    reading: Reading
+    set: PulseSettings
+    reset: PulseSettings
+    form: PulseSettings | None = None
+    converter: Converter
+    faults: Faults
+    cells: PulsedLaws | None = None
+    statistical: StatisticalLaw | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> ChipFile:
+        if (self.cells is None) == (self.statistical is None):
+            raise ValueError("a chip has either [cells.*] or [statistical]; write one of them")
+        if self.cells is not None:
+            times = [w.seconds for w in self.cells.set.widths]
+            allowed = self.set.seconds
+            if allowed.low < times[0] * 0.999 or allowed.high > times[-1] * 1.001:
+                raise ValueError(
+                    f"set.seconds {allowed.low:g} to {allowed.high:g} s leaves the fitted widths "
+                    f"{times[0]:g} to {times[-1]:g} s; narrow it or fit more widths"
+                )
+        return self
+
+    def settings(self) -> dict[Kind, PulseSettings]:
+        """Pulse settings of each kind that the chip does."""
+        kinds = {Kind.SET: self.set, Kind.RESET: self.reset, Kind.FORM: self.form}
+        return {kind: value for kind, value in kinds.items() if value is not None}
+
+
+def preset_names() -> list[str]:
+    """Chip files that come with rramhil, by name."""
+    folder = files("rramhil_fixtures") / "chips"
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if _is_toml(p.name))
+
+
+def load_chip(path: str) -> ChipFile:
+    """The chip `path`: a preset name such as '40nm', or the path of a .toml file.
+
+    Raises `FileError` in one sentence that names the file, the key and the nearest known one.
+    """
+    if _is_toml(path) or "/" in path:
+        return load_toml(Path(path), ChipFile)
+    if path not in preset_names():
+        raise FileError(
+            f"the emulator has no preset {path!r}{nearest(path, preset_names())} "
+            "(a chip file of your own is named by its path, ./chip.toml)"
+        )
+    with as_file(files("rramhil_fixtures") / "chips" / f"{path}.toml") as file:
+        return load_toml(file, ChipFile)
+
+
+def _is_toml(name: str) -> bool:
+    return name.endswith(".toml")

@@ -1,0 +1,51 @@
+"""What a die is born with: its faults and the fixed parameters of its cells.
+
+Everything here is drawn from the die's number alone, tile by tile, so it depends neither on
+the noise seed nor on the order of calls.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rramhil_drivers.emulator.chipfile import Faults
+
+FORMED = np.uint8(1)
+STUCK_LRS = np.uint8(2)
+STUCK_HRS = np.uint8(4)
+TELEGRAPH = np.uint8(8)
+STUCK = STUCK_LRS | STUCK_HRS
+
+
+def tile_generator(die: int, tile: int, purpose: int) -> np.random.Generator:
+    """The generator of one purpose (faults, cells, birth, ...) of one tile of one die."""
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence([die, tile, purpose])))
+
+
+def draw_faults(
+    law: Faults, rows: int, cols: int, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(flags, stuck conductance) of the cells of a tile, each of shape (rows * cols,).
+
+    Independent faults come first; a clustered row then overrides them. Row clusters follow
+    what public test chips show (several failing cells on one word line).
+    """
+    flags = np.zeros((rows, cols), dtype=np.uint8)
+    pick = rng.random((rows, cols))
+    flags[pick < law.stuck_lrs] = STUCK_LRS
+    flags[(pick >= law.stuck_lrs) & (pick < law.stuck_lrs + law.stuck_hrs)] = STUCK_HRS
+    in_row = rng.random(rows) < law.stuck_rows
+    struck = in_row[:, None] & (rng.random((rows, cols)) < law.row_share)
+    is_lrs = rng.random((rows, cols)) < law.row_lrs_share
+    flags[struck] = np.where(is_lrs[struck], STUCK_LRS, STUCK_HRS)
+    place = rng.random((rows, cols))
+    lrs = _between(law.lrs_siemens, place)
+    hrs = _between(law.hrs_siemens, place)
+    siemens = np.where(flags == STUCK_LRS, lrs, np.where(flags == STUCK_HRS, hrs, 0.0))
+    return flags.reshape(-1), siemens.astype(np.float32).reshape(-1)
+
+
+def _between(ends: tuple[float, float], place: NDArray[np.float64]) -> NDArray[np.float64]:
+    low, high = np.log(ends)
+    return np.exp(low + place * (high - low))

@@ -1,0 +1,223 @@
+"""What a pulse, time and a reading do to cells: pure functions on float32 arrays.
+
+Conductances are in siemens, voltages in volts, float32 of shape (cells,). The laws and their
+sources are in docs/emulator.md; the parameters come from the chip file.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rramhil_drivers.emulator.chipfile import (
+    FormLaw,
+    HighResistance,
+    Noise,
+    Relaxation,
+    ResetLaw,
+    SetLaw,
+    StatisticalLaw,
+)
+
+F32 = NDArray[np.float32]
+TABLE_STEP = 1e-6  # siemens between two entries of a level table
+TABLE_SIZE = 1024
+
+
+def normals(rng: np.random.Generator, count: int) -> F32:
+    """`count` standard normal numbers as float32."""
+    return rng.standard_normal(count, dtype=np.float32)
+
+
+def tukey(rng: np.random.Generator, count: int, tail: float) -> F32:
+    """Tukey h numbers, z = n exp(h n^2 / 2): normal in the middle, heavy in the tails.
+
+    J. W. Tukey, "Exploratory Data Analysis", 1977. Kept within +-200 (float16 storage).
+    """
+    n = normals(rng, count)
+    z = n * np.exp(np.float32(tail / 2) * n * n)
+    return np.clip(z, -200.0, 200.0)
+
+
+def softplus(x: F32, softness: float) -> F32:
+    """softness ln(1 + exp(x / softness)): 0 far below, x far above."""
+    s = np.float32(softness)
+    return s * np.logaddexp(np.float32(0), x / s, dtype=np.float32)
+
+
+class LevelTable:
+    """A function of conductance, tabulated every µS, for a cheap look-up."""
+
+    def __init__(self, siemens: tuple[float, ...], values: tuple[float, ...]) -> None:
+        grid = np.arange(TABLE_SIZE) * TABLE_STEP
+        self.values = np.interp(grid, siemens, values).astype(np.float32)
+
+    def __call__(self, g: F32) -> F32:
+        index = (g * np.float32(1 / TABLE_STEP) + np.float32(0.5)).astype(np.int32)
+        return self.values.take(index, mode="clip")
+
+
+# ------------------------------------------------------------------------------------ SET
+
+
+def set_ceiling(
+    law: SetLaw, seconds: float, gate_volts: F32, volts: F32, wl_shift: F32, bl_shift: F32
+) -> F32:
+    """Conductance that a SET pulse can reach: the softer minimum of a gate and a BL ceiling.
+
+    The gate limits the current and with it the filament (Ielmini, IEEE TED 58, 4309, 2011:
+    R_LRS ~ V / I_C); the shapes are fitted. `wl_shift` holds the shift of the cell and the
+    noise of the pulse. Raises ValueError for a width outside the fitted ones.
+    """
+    threshold, scale, highest = _at_width(law, seconds)
+    lift = np.float32(law.bl_shift_volts) * np.log(
+        np.maximum(volts, np.float32(0.05)) / np.float32(law.bl_reference_volts)
+    )
+    over = softplus(gate_volts + wl_shift + lift - np.float32(threshold), law.softness_volts)
+    gate_ceiling = np.float32(highest) * -np.expm1(over * np.float32(-1 / scale))
+    line = softplus(volts + bl_shift - np.float32(law.bl_threshold_volts), law.softness_volts)
+    line_ceiling = np.float32(law.bl_siemens_per_volt) * line
+    return soft_minimum(gate_ceiling, line_ceiling, law.sharpness)
+
+
+def soft_minimum(a: F32, b: F32, sharpness: float) -> F32:
+    """(a^-p + b^-p)^(-1/p) of positive a, b: never above the smaller one."""
+    low = np.maximum(np.minimum(a, b), np.float32(1e-12))
+    ratio = low / np.maximum(np.maximum(a, b), np.float32(1e-12))
+    p = np.float32(sharpness)
+    return low * np.exp(np.log1p(np.exp(p * np.log(ratio))) * np.float32(-1 / sharpness))
+
+
+def _at_width(law: SetLaw, seconds: float) -> tuple[float, float, float]:
+    times = [w.seconds for w in law.widths]
+    if not times[0] * 0.999 <= seconds <= times[-1] * 1.001:
+        raise ValueError(
+            f"pulse width {seconds:g} s is outside the fitted widths {times[0]:g} to {times[-1]:g} s"
+        )
+    at = np.log(times)
+    x = math.log(seconds)
+    return (
+        float(np.interp(x, at, [w.threshold_volts for w in law.widths])),
+        float(np.exp(np.interp(x, at, np.log([w.scale_volts for w in law.widths])))),
+        float(np.interp(x, at, [w.highest_siemens for w in law.widths])),
+    )
+
+
+# ---------------------------------------------------------------------------------- RESET
+
+
+def reset_drive(law: ResetLaw, seconds: float, gate_volts: F32, volts: F32) -> F32:
+    """Volts that reach the cell: the transistor follows its gate, min(V_SL, V_WL - V_body)."""
+    passed = softplus(gate_volts - np.float32(law.body_volts), law.follower_softness_volts)
+    soft = law.follower_softness_volts
+    drive = volts - softplus(volts - passed, soft)
+    wider = law.width_volts_per_decade * math.log10(seconds / law.reference_seconds)
+    return np.maximum(drive, np.float32(0)) + np.float32(wider) * (volts > 0)
+
+
+def hrs_median(law: HighResistance, drive: F32) -> F32:
+    """Median conductance after a full RESET at `drive` volts, of a cell without shift."""
+    over = drive - np.float32(law.reference_volts)
+    partial = 1 + np.float32(law.depth) * np.exp(over * np.float32(-1 / law.scale_volts))
+    return np.float32(law.siemens) * partial * np.exp(over * np.float32(-law.per_volt))
+
+
+def reset_target(
+    law: ResetLaw,
+    hrs: HighResistance,
+    threshold: LevelTable,
+    drive: F32,
+    g: F32,
+    sl_shift: F32,
+    hrs_shift: F32,
+    rng: np.random.Generator,
+) -> F32:
+    """Conductance after a RESET pulse: an abrupt drop, or a small one; never a rise.
+
+    The drop happens when drive + noise passes the threshold of the present conductance and
+    of the cell, so its probability is the normal distribution function of the overdrive.
+    """
+    count = g.size
+    over = drive - threshold(g) - sl_shift + np.float32(law.pulse_sd) * normals(rng, count)
+    fresh = np.where(g > hrs.full_siemens, np.float32(hrs.cycle_sd), np.float32(hrs.repeat_sd))
+    ln_shift = hrs_shift + fresh * normals(rng, count)
+    floor = np.maximum(hrs_median(hrs, drive) * np.exp(ln_shift), np.float32(hrs.lowest_siemens))
+    rate = np.float32(law.creep) * np.exp(np.minimum(over, 0) * np.float32(1 / law.creep_volts))
+    crept = np.maximum(g * (1 - rate), np.minimum(g, floor))
+    return np.where(over > 0, np.minimum(g, floor), crept)
+
+
+# ----------------------------------------------------------------------------- FORM, time
+
+
+def form_result(law: FormLaw, ceiling: F32, rng: np.random.Generator) -> F32:
+    """Conductance of a cell just formed: lognormal, never above the ceiling of its gate."""
+    formed = np.float32(law.siemens) * np.exp(np.float32(law.ln_sd) * normals(rng, ceiling.size))
+    return np.minimum(formed, np.maximum(ceiling, np.float32(law.siemens)))
+
+
+class RelaxationLaw:
+    """The relaxation of a chip file, prepared for arrays."""
+
+    def __init__(self, law: Relaxation) -> None:
+        self.law = law
+        self.mean = LevelTable(law.siemens, law.mean_siemens)
+        self.spread = LevelTable(law.siemens, law.spread_siemens)
+        self._at = np.log10(np.array(law.seconds))
+
+    def weights(self, age_seconds: NDArray[np.float64]) -> tuple[F32, F32, F32]:
+        """(progress, early, late) at each age: 0 before the first knot's decade, then log time.
+
+        Beyond the last knot the last slope goes on.
+        """
+        first = self._at[0] - 1.0
+        x = np.log10(np.maximum(age_seconds, 10.0**first))
+        law = self.law
+        progress, early, late = (self._profile(x, v) for v in (law.progress, law.early, law.late))
+        return progress, early, late
+
+    def _profile(self, x: NDArray[np.float64], values: tuple[float, ...]) -> F32:
+        at = np.concatenate([[self._at[0] - 1.0], self._at])
+        known = np.concatenate([[0.0], values])
+        slope = (known[-1] - known[-2]) / (at[-1] - at[-2])
+        beyond = np.maximum(x - at[-1], 0.0) * max(slope, 0.0)
+        return (np.interp(x, at, known) + beyond).astype(np.float32)
+
+    def change(self, g: F32, z: tuple[F32, F32], weights: tuple[F32, F32, F32]) -> F32:
+        """Conductance change of cells written at `g` with their draws `z`."""
+        progress, early, late = weights
+        return self.mean(g) * progress + self.spread(g) * (early * z[0] + late * z[1])
+
+
+def read_noise(law: Noise, sd: LevelTable, g: F32, trapped: Any, rng: np.random.Generator) -> F32:
+    """One noisy look at `g`: normal, and telegraph steps in the cells that are `trapped`."""
+    noisy = g + sd(g) * normals(rng, g.size)
+    where = np.flatnonzero(trapped)
+    if where.size:
+        caught = rng.random(where.size, dtype=np.float32) < 0.5
+        noisy[where] -= np.float32(law.telegraph_fraction) * g[where] * caught
+    return noisy
+
+
+# ---------------------------------------------------------------------------- statistical
+
+
+def statistical_target(law: StatisticalLaw, gate_volts: F32) -> F32:
+    """Target conductance of a SET pulse: linear in its gate voltage."""
+    share = (gate_volts - np.float32(law.gate_low)) / np.float32(law.gate_high - law.gate_low)
+    return np.float32(law.lowest) + share * np.float32(law.highest - law.lowest)
+
+
+def statistical_landing(law: StatisticalLaw, target: F32, z: F32) -> F32:
+    """Where a write lands: the named law about its target, never below 0."""
+    sigma = np.float32(law.sigma)
+    if law.law == "multiplicative":
+        landed = target * (1 + sigma * z)
+    elif law.law == "lognormal":
+        landed = target * np.exp(sigma * z)
+    else:
+        landed = target + sigma * np.float32(law.highest - law.lowest) * z
+    return np.clip(landed, np.float32(0), np.float32(law.ceiling))

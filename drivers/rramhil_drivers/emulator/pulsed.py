@@ -1,0 +1,172 @@
+"""Pulse-level 1T1R cells: the laws of `physics` on the state of a die."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rramhil.device import Cells, Kind, Pulse
+from rramhil_drivers.emulator.cells import FORMING, CellArray, tile_generator
+from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws
+from rramhil_drivers.emulator.faults import FORMED, STUCK, TELEGRAPH
+from rramhil_drivers.emulator.physics import (
+    F32,
+    LevelTable,
+    RelaxationLaw,
+    form_result,
+    hrs_median,
+    normals,
+    read_noise,
+    reset_target,
+    reset_drive,
+    set_ceiling,
+    tukey,
+)
+
+
+class PulsedCells(CellArray):
+    """Cells that follow the fitted SET, RESET, FORM and relaxation laws of a chip file.
+
+    A write is stamped with an index into `write_times`, so that its time costs four bytes a
+    cell and stays exact. 31 bytes a cell.
+    """
+
+    def __init__(
+        self, chip: ChipFile, laws: PulsedLaws, die: int, tiles: int, formed: bool
+    ) -> None:
+        super().__init__(chip, die, tiles)
+        self.laws = laws
+        self.formed = formed
+        self.stamp = self._array("stamp", np.uint32)
+        self.early = self._array("early", np.float16)
+        self.late = self._array("late", np.float16)
+        self.wl_shift, self.bl_shift, self.sl_shift, self.hrs_shift = (
+            np.zeros(self.size, dtype=np.float16) for _ in range(4)
+        )
+        self.write_times = [-np.inf]  # stamp 0: never written since birth, does not relax
+        self.threshold = LevelTable(laws.reset.siemens, laws.reset.threshold_volts)
+        self.noise_sd = LevelTable(laws.noise.siemens, laws.noise.sd)
+        self.relaxation = RelaxationLaw(laws.relaxation)
+
+    def draw_fixed(self, here: slice, rng: np.random.Generator) -> None:
+        laws, n = self.laws, self.tile_cells
+        self.wl_shift[here] = laws.set.wl_cell_sd * normals(rng, n)
+        self.bl_shift[here] = laws.set.bl_cell_sd * normals(rng, n)
+        self.sl_shift[here] = laws.reset.cell_sd * normals(rng, n)
+        hard = rng.random(n) < laws.hrs.hard_share
+        self.hrs_shift[here] = laws.hrs.cell_sd * normals(rng, n) + laws.hrs.hard_ln_shift * hard
+
+    def be_born(self, here: slice, rng: np.random.Generator) -> None:
+        laws, n = self.laws, self.tile_cells
+        trapped = rng.random(n) < laws.noise.telegraph_share
+        self.flags[here] |= np.where(trapped, TELEGRAPH, np.uint8(0))
+        if not self.formed:
+            self.written[here] = laws.form.unformed_siemens
+            return
+        drive = np.full(n, laws.form.birth_reset_volts, dtype=np.float32)
+        ln_shift = self.hrs_shift[here] + np.float32(laws.hrs.cycle_sd) * normals(rng, n)
+        floor = hrs_median(laws.hrs, drive) * np.exp(ln_shift)
+        self.written[here] = np.clip(floor, laws.hrs.lowest_siemens, laws.form.siemens)
+        self.flags[here] |= FORMED
+
+    def saved(self) -> dict[str, NDArray[Any]]:
+        return {**super().saved(), "write_times": np.array(self.write_times)}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        super().restore(arrays)
+        self.write_times = arrays["write_times"].tolist()
+
+    # ------------------------------------------------------------------------- reading
+
+    def conductance(self, cells: Cells, now: float) -> F32:
+        g = self.written[cells]
+        stamp = self.stamp[cells]
+        if not stamp.any():
+            return g
+        times = np.asarray(self.write_times)
+        if times.size <= cells.size:
+            weights = self.relaxation.weights(self._ages(times, now))
+            progress, early, late = (w[stamp] for w in weights)
+        else:
+            progress, early, late = self.relaxation.weights(self._ages(times[stamp], now))
+        z = (self.early[cells].astype(np.float32), self.late[cells].astype(np.float32))
+        moved = g + self.relaxation.change(g, z, (progress, early, late))
+        lowest, highest = self.laws.hrs.lowest_siemens, self.laws.set.widths[0].highest_siemens
+        return np.where(stamp > 0, np.clip(moved, np.float32(lowest), np.float32(highest)), g)
+
+    def look(self, cells: Cells, now: float, rng: np.random.Generator) -> F32:
+        trapped = self.flags[cells] & TELEGRAPH
+        g = self.conductance(cells, now)
+        return read_noise(self.laws.noise, self.noise_sd, g, trapped, rng)
+
+    @staticmethod
+    def _ages(times: NDArray[np.float64], now: float) -> NDArray[np.float64]:
+        return np.where(np.isfinite(times), now - times, 0.0)
+
+    # ------------------------------------------------------------------------- pulsing
+
+    def pulse(self, pulse: Pulse, now: float, rng: np.random.Generator) -> None:
+        cells = pulse.cells
+        flags = self.flags[cells]
+        g = self.conductance(cells, now)
+        gate = np.asarray(pulse.gate_volts, dtype=np.float32)
+        volts = pulse.volts.astype(np.float32)
+        if pulse.kind is Kind.RESET:
+            after = self._reset(cells, g, gate, volts, pulse.seconds, rng)
+        else:
+            after = self._set(cells, g, gate, volts, pulse.seconds, flags, rng)
+        able = ((flags & FORMED) > 0) | (after > g) & (pulse.kind is not Kind.RESET)
+        moved = able & ((flags & STUCK) == 0) & (after != g)
+        self._write(cells[moved], after[moved], now, rng)
+
+    def _set(
+        self, cells: Cells, g: F32, gate: F32, volts: F32, seconds: float,
+        flags: NDArray[np.uint8], rng: np.random.Generator,
+    ) -> F32:  # fmt: skip
+        law = self.laws.set
+        seconds = min(max(seconds, law.widths[0].seconds), law.widths[-1].seconds)
+        noise = np.float32(law.wl_pulse_sd) * normals(rng, cells.size)
+        wl_shift = self.wl_shift[cells] + noise
+        ceiling = set_ceiling(law, seconds, gate, volts, wl_shift, self.bl_shift[cells])
+        fresh = np.flatnonzero((flags & (FORMED | STUCK)) == 0)
+        after = np.maximum(g, ceiling)
+        if fresh.size:
+            after[fresh] = g[fresh]
+            ready = self._forms(cells[fresh], gate[fresh], volts[fresh])
+            now_formed = fresh[ready]
+            after[now_formed] = form_result(self.laws.form, ceiling[now_formed], rng)
+            self.flags[cells[now_formed]] |= FORMED
+        return after
+
+    def _forms(self, cells: Cells, gate: F32, volts: F32) -> NDArray[np.bool_]:
+        law = self.laws.form
+        needed = np.empty(cells.size, dtype=np.float32)
+        tiles = cells // self.tile_cells
+        for tile in np.unique(tiles):
+            z = normals(tile_generator(self.die, int(tile), FORMING), self.tile_cells)
+            here = tiles == tile
+            needed[here] = law.volts + law.cell_sd * z[cells[here] % self.tile_cells]
+        return (volts >= needed) & (gate >= np.float32(law.gate_volts) - np.float32(1e-4))
+
+    def _reset(
+        self, cells: Cells, g: F32, gate: F32, volts: F32, seconds: float, rng: np.random.Generator
+    ) -> F32:
+        laws = self.laws
+        drive = reset_drive(laws.reset, seconds, gate, volts)
+        sl, hrs = self.sl_shift[cells], self.hrs_shift[cells]
+        return reset_target(laws.reset, laws.hrs, self.threshold, drive, g, sl, hrs, rng)
+
+    def _write(self, cells: Cells, g: F32, now: float, rng: np.random.Generator) -> None:
+        """Cells that moved: their new conductance, when, and how they will relax."""
+        if not cells.size:
+            return
+        if self.write_times[-1] != now:
+            self.write_times.append(now)
+        law = self.laws.relaxation
+        self.written[cells] = g
+        self.stamp[cells] = len(self.write_times) - 1
+        self.early[cells] = tukey(rng, cells.size, law.early_tail)
+        self.late[cells] = tukey(rng, cells.size, law.late_tail)

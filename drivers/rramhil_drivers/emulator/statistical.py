@@ -1,0 +1,56 @@
+"""Statistical cells: a write lands at its target times a named law (see docs/emulator.md)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rramhil.device import Cells, Kind, Pulse
+from rramhil_drivers.emulator.cells import CellArray
+from rramhil_drivers.emulator.chipfile import ChipFile, StatisticalLaw
+from rramhil_drivers.emulator.faults import FORMED, STUCK
+from rramhil_drivers.emulator.physics import (
+    F32,
+    normals,
+    statistical_landing,
+    statistical_target,
+)
+
+
+class StatisticalCells(CellArray):
+    """Open-loop writes with a named error law, part of it fixed in each cell."""
+
+    def __init__(self, chip: ChipFile, law: StatisticalLaw, die: int, tiles: int) -> None:
+        super().__init__(chip, die, tiles)
+        self.law = law
+        self.fixed = np.zeros(self.size, dtype=np.float16)
+
+    def draw_fixed(self, here: slice, rng: np.random.Generator) -> None:
+        self.fixed[here] = normals(rng, self.tile_cells)
+
+    def be_born(self, here: slice, rng: np.random.Generator) -> None:
+        z = self._errors(self.fixed[here].astype(np.float32), rng)
+        self.written[here] = statistical_landing(self.law, self._lowest(self.tile_cells), z)
+        self.flags[here] |= FORMED
+
+    def conductance(self, cells: Cells, now: float) -> F32:
+        return self.written[cells]
+
+    def look(self, cells: Cells, now: float, rng: np.random.Generator) -> F32:
+        return self.written[cells] + np.float32(self.law.read_sd) * normals(rng, cells.size)
+
+    def pulse(self, pulse: Pulse, now: float, rng: np.random.Generator) -> None:
+        z = self._errors(self.fixed[pulse.cells].astype(np.float32), rng)
+        if pulse.kind is Kind.RESET:
+            target = self._lowest(pulse.cells.size)
+        else:
+            target = statistical_target(self.law, np.asarray(pulse.gate_volts, dtype=np.float32))
+        free = (self.flags[pulse.cells] & STUCK) == 0
+        self.written[pulse.cells[free]] = statistical_landing(self.law, target, z)[free]
+
+    def _lowest(self, count: int) -> F32:
+        return np.full(count, self.law.lowest, dtype=np.float32)
+
+    def _errors(self, fixed: F32, rng: np.random.Generator) -> F32:
+        share = self.law.fixed_share
+        fresh = normals(rng, fixed.size)
+        return np.float32(share**0.5) * fixed + np.float32((1 - share) ** 0.5) * fresh

@@ -1,0 +1,218 @@
+"""Pictures of the ways to a working network: accuracy, price, convergence, learning, gate curve.
+
+Each function takes what it draws and returns a figure, or None when there is nothing to draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+from rramhil.job.result import RunResult
+from rramhil.report import style
+from rramhil.report.contents import Arrays, Contents
+from rramhil.report.summary import SummaryRow, percent, summary_table, title_of
+
+_REFERENCES = (("teacher", "-."), ("ideal_mapping", ":"))
+
+
+def _ways(result: RunResult) -> list[SummaryRow]:
+    rows = summary_table(result)
+    return [row for row in rows if row.cost is not None or row.name not in dict(_REFERENCES)]
+
+
+def colours_of(result: RunResult) -> dict[str, str]:
+    """The colour of each way of a run."""
+    return style.way_colours([row.name for row in _ways(result)])
+
+
+def accuracy_bars(result: RunResult) -> Figure | None:
+    """A bar a way with its 95 % Wilson interval; teacher and ideal mapping as lines."""
+    rows = [row for row in _ways(result) if row.accuracy is not None]
+    references = [r for r in summary_table(result) if r.name in dict(_REFERENCES) and r.accuracy]
+    if not rows and not references:
+        return None
+    colours = colours_of(result)
+    figure, axes = style.one_panel()
+    for place, row in enumerate(rows):
+        _bar(axes, place, row, colours[row.name])
+    for row in references:
+        label = f"{title_of(row.name)} {percent(row.accuracy)}"
+        dashes = dict(_REFERENCES)[row.name]
+        axes.axhline(100 * (row.accuracy or 0), color=style.INK, ls=dashes, lw=1.3, label=label)
+    axes.set_xticks(range(len(rows)), [row.title for row in rows])
+    axes.set_xlim(-0.6, max(len(rows), 1) - 0.4)
+    axes.set_ylim(0, 112)
+    axes.set_yticks(range(0, 101, 20))
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    axes.set_ylabel("test accuracy")
+    axes.grid(axis="y")
+    axes.tick_params(axis="x", length=0)
+    if references:
+        figure.legend(loc="outside lower center", ncols=2)
+    axes.set_title("Accuracy from readback")
+    return figure
+
+
+def _bar(axes: Axes, place: int, row: SummaryRow, colour: str) -> None:
+    height = 100 * (row.accuracy or 0)
+    axes.bar(place, height, width=0.56, color=colour)
+    if row.interval is not None:
+        axes.errorbar(place, height, yerr=_whiskers(row), color=style.INK, capsize=4, lw=1.2)
+    axes.annotate(
+        percent(row.accuracy), (place, 102.5), ha="center", va="bottom", weight="bold", size=10
+    )
+
+
+def _whiskers(row: SummaryRow) -> NDArray[np.float64]:
+    assert row.interval is not None and row.accuracy is not None
+    ends = (row.accuracy - row.interval.low, row.interval.high - row.accuracy)
+    return 100 * np.maximum(np.array(ends, dtype=np.float64), 0).reshape(2, 1)
+
+
+def accuracy_against_cost(result: RunResult) -> Figure | None:
+    """Test accuracy against the device time of each way (logarithmic)."""
+    rows = [
+        row
+        for row in _ways(result)
+        if row.accuracy is not None and row.cost is not None and row.cost.device_seconds > 0
+    ]
+    if len(rows) < 2:
+        return None
+    colours = colours_of(result)
+    figure, axes = style.one_panel()
+    for row in rows:
+        assert row.cost is not None and row.accuracy is not None
+        place = (row.cost.device_seconds, 100 * row.accuracy)
+        if row.interval is not None:
+            axes.errorbar(*place, yerr=_whiskers(row), color=colours[row.name], capsize=3, lw=1.2)
+        axes.plot(*place, "o", ms=9, color=colours[row.name])
+        axes.annotate(row.title, place, xytext=(9, 5), textcoords="offset points", weight="bold")
+    ideal = result.accuracy.ideal_mapping
+    if ideal is not None:
+        axes.axhline(100 * ideal, color=style.INK, ls=":", lw=1.3)
+        axes.annotate(
+            "ideal mapping", (1, 100 * ideal), xycoords=("axes fraction", "data"), ha="right",
+            va="bottom", xytext=(0, 2), textcoords="offset points", size=8.5,
+        )  # fmt: skip
+    times = [row.cost.device_seconds for row in rows if row.cost is not None]
+    axes.set_xscale("log")
+    axes.set_xlim(10 ** np.floor(np.log10(min(times) / 2)), 10 ** np.ceil(np.log10(max(times) * 3)))
+    axes.xaxis.set_major_formatter(style.si("s"))
+    style.plain_log(axes, "x")
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    axes.margins(y=0.15)
+    axes.set_xlabel("device time of this way alone")
+    axes.set_ylabel("test accuracy")
+    axes.grid()
+    axes.set_title("Accuracy against device time")
+    return figure
+
+
+def convergence(contents: Contents) -> Figure | None:
+    """Cells that are not in their window yet, round by round (logarithmic)."""
+    curves = {
+        step.name: np.asarray(arrays["open_cells"], dtype=np.float64)
+        for step in contents.result.steps
+        if (arrays := contents.arrays.get(step.index, {})) and _has_rounds(arrays)
+    }
+    if not curves:
+        return None
+    colours = colours_of(contents.result)
+    figure, axes = style.one_panel()
+    for name, left in curves.items():
+        drawn = np.where(left > 0, left, np.nan)
+        colour = colours.get(name, style.OPEN_LOOP)
+        axes.plot(np.arange(left.size), drawn, color=colour, label=title_of(name))
+        _mark_end(axes, left, colour)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(style.grouped_thousands())
+    style.plain_log(axes, "y")
+    axes.set_ylim(bottom=0.8)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("round of read-verify-write")
+    axes.set_ylabel("cells outside their window")
+    axes.grid()
+    if len(curves) > 1:
+        axes.legend()
+    axes.set_title("Cells left per round")
+    return figure
+
+
+def _has_rounds(arrays: Arrays) -> bool:
+    return "open_cells" in arrays and arrays["open_cells"].size > 1
+
+
+def _mark_end(axes: Axes, left: NDArray[np.float64], colour: str) -> None:
+    last = int(np.flatnonzero(left > 0)[-1]) if (left > 0).any() else 0
+    note = "none left" if left[-1] == 0 else f"{left[-1]:.0f} left"
+    place = (last, max(left[last], 1))
+    axes.plot(*place, "o", ms=5, color=colour)
+    axes.annotate(
+        f"{note} after {left.size - 1} rounds", place, xytext=(-4, 9), ha="right",
+        textcoords="offset points", size=9,
+    )  # fmt: skip
+
+
+def learning_curve(name: str, arrays: Arrays) -> Figure | None:
+    """Loss, and accuracy on the validation (and training) images, epoch by epoch."""
+    if not {"epoch", "loss"} <= set(arrays) or arrays["epoch"].size == 0:
+        return None
+    epoch = arrays["epoch"]
+    figure, axes = style.one_panel()
+    axes.plot(epoch, arrays["loss"], color=style.MUTED, ls="--", label="training loss")
+    axes.set_ylabel("training loss")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("epoch")
+    _accuracies(axes, epoch, arrays)
+    axes.grid(axis="x")
+    figure.legend(loc="outside lower center", ncols=3)
+    axes.set_title(f"{title_of(name)}: learning curve")
+    return figure
+
+
+def _accuracies(axes: Axes, epoch: NDArray[np.generic], arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    lines = {
+        "validation_accuracy": ("validation accuracy", style.REPAIRS[0]),
+        "train_accuracy": ("training accuracy", style.REPAIRS[3]),
+    }
+    present = {key: value for key, value in lines.items() if key in arrays}
+    if not present:
+        return
+    right = axes.twinx()
+    right.spines["right"].set_visible(True)
+    for key, (label, colour) in present.items():
+        right.plot(epoch, 100 * arrays[key].astype(np.float64), color=colour, label=label)
+    right.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    right.set_ylabel("accuracy")
+
+
+def gate_curve(arrays: Arrays, levels: NDArray[np.float64] | None) -> Figure | None:
+    """Median conductance against the gate voltage of the SET, and each level's gate voltage."""
+    if not {"gate_volts", "siemens"} <= set(arrays) or arrays["gate_volts"].size == 0:
+        return None
+    gates, siemens = arrays["gate_volts"], arrays["siemens"].astype(np.float64)
+    spread = arrays.get("spread_siemens", np.zeros_like(siemens))
+    figure, axes = style.one_panel()
+    axes.fill_between(
+        gates, np.maximum(siemens - spread, 0), siemens + spread, color=style.REPAIRS[0],
+        alpha=0.22, lw=0, label="± 1 robust standard deviation",
+    )  # fmt: skip
+    axes.plot(gates, siemens, color=style.REPAIRS[0], label="median of the sample")
+    if levels is not None and levels.size:
+        nominal = np.interp(levels, siemens, gates, left=np.nan, right=np.nan)
+        axes.plot(nominal, levels, "o", ms=5, color=style.OPEN_LOOP, label="levels")
+    axes.xaxis.set_major_formatter(style.si("V"))
+    axes.yaxis.set_major_formatter(style.si("S"))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("gate voltage of the SET pulse")
+    axes.set_ylabel("conductance")
+    axes.grid()
+    axes.legend(loc="upper left")
+    axes.set_title("Gate curve of this die")
+    return figure

@@ -1,0 +1,374 @@
+"""Reading a ledger, also while another process writes it, also in a copied folder."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rramhil.device import Cells, Kind, Spec
+from rramhil.ledger.schema import (
+    COLUMNS,
+    FILE_NAME,
+    GENESIS,
+    HIGH_VOLTS,
+    LedgerError,
+    Row,
+    check_schema,
+    next_hash,
+)
+from rramhil.ledger.specs import spec_from
+from rramhil.ledger.tally import Energy, Wear, add_wear, no_wear
+
+_PAGE = 256
+_SELECT = f"SELECT {', '.join(COLUMNS)}, hash, body FROM entries"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One session of a run: its rows, how it ended (None: it still runs or was killed)."""
+
+    run: str
+    session: int
+    first: int
+    last: int
+    newborn: bool
+    began: float
+    ended: float | None
+    outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What some rows cost. Pulses and reads are counted a cell; `products` are input vectors.
+
+    `joules` is an estimate (see tally.Energy); `device_seconds` is the time inside calls and
+    sleeps by the device's clock; `volt_seconds` is |volts| x seconds over all cells.
+    """
+
+    device_seconds: float
+    pulses: Mapping[Kind, int]
+    reads: int
+    products: int
+    calls: int
+    volt_seconds: float
+    joules: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What `verify` found: the first row that is wrong (None: all good) and one sentence."""
+
+    row: int | None
+    rows: int
+    head: str
+    sentence: str
+
+    @property
+    def ok(self) -> bool:
+        """True when every row is as it was written."""
+        return self.row is None
+
+
+class LedgerReader:
+    """The ledger at `path` (the file, or the folder that holds it), read only.
+
+    Reads in short transactions, so that it never stands in the way of the writer. Raises
+    `LedgerError` in one sentence when there is no ledger or a newer version wrote it.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        path = Path(path)
+        self.path = path / FILE_NAME if path.is_dir() else path
+        if not self.path.is_file():
+            raise LedgerError(f"there is no ledger at {self.path}; name the {FILE_NAME} of a die")
+        self._db = self._open()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def __enter__(self) -> LedgerReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ rows
+
+    @property
+    def head(self) -> str:
+        """The hash of the last row, hex."""
+        found = self._query("SELECT hash FROM entries ORDER BY row DESC LIMIT 1")
+        return bytes(found[0][0]).hex() if found else GENESIS.hex()
+
+    @property
+    def last_row(self) -> int:
+        """The number of the last row."""
+        return int(self._query("SELECT coalesce(max(row), 0) FROM entries")[0][0])
+
+    @property
+    def serial(self) -> str:
+        """The serial of the die."""
+        found = self._query("SELECT json_extract(data, '$.serial') FROM entries WHERE row = 1")
+        return str(found[0][0]) if found else ""
+
+    def sessions(self, run: str | None = None) -> list[Session]:
+        """All sessions in order, or those of one run."""
+        where, values = ("", ()) if run is None else (" WHERE run = ?", (run,))
+        found = self._query(f"SELECT * FROM runs{where} ORDER BY session", values)
+        return [
+            Session(name, session, first, last, bool(newborn), began, ended, outcome)
+            for name, session, first, last, newborn, began, ended, outcome in found
+        ]
+
+    def runs(self) -> list[str]:
+        """The runs in the order in which they began."""
+        return list(dict.fromkeys(session.run for session in self.sessions()))
+
+    def row(self, number: int) -> Row:
+        """One row. Raises `LedgerError` when there is no such row."""
+        found = self._query(f"{_SELECT} WHERE row = ?", (number,))
+        if not found:
+            raise LedgerError(f"{self.path} has no row {number}; its last is {self.last_row}")
+        return _as_row(found[0])
+
+    def rows(
+        self,
+        run: str | None = None,
+        after: int = 0,
+        upto: int | None = None,
+        session: int | None = None,
+        ops: tuple[str, ...] | None = None,
+        backwards: bool = False,
+    ) -> Iterator[Row]:
+        """Rows with `after` < row <= `upto`, in order, of one run, session or kind of call."""
+        terms, values = [], []
+        for column, wanted in (("run", run), ("session", session)):
+            if wanted is not None:
+                terms.append(f" AND {column} = ?")
+                values.append(wanted)
+        if ops is not None:
+            terms.append(f" AND op IN ({', '.join('?' * len(ops))})")
+            values += ops
+        low, high = after, self.last_row if upto is None else upto
+        order = "DESC" if backwards else "ASC"
+        query = f"{_SELECT} WHERE row > ? AND row <= ?{''.join(terms)} ORDER BY row {order}"
+        while low < high:
+            page = self._query(f"{query} LIMIT {_PAGE}", (low, high, *values))
+            yield from map(_as_row, page)
+            if len(page) < _PAGE:
+                return
+            low, high = (low, page[-1][0] - 1) if backwards else (page[-1][0], high)
+
+    def spec(self, session: int | None = None) -> Spec:
+        """The spec that a session (by default the last one) began with."""
+        return spec_from(self._begin(session).data["spec"])
+
+    def header(self, session: int | None = None) -> Mapping[str, Any]:
+        """The header that a session (by default the last one) was given: versions, job, seeds."""
+        header: Mapping[str, Any] = self._begin(session).data["header"]
+        return header
+
+    @property
+    def life(self) -> int:
+        """The row that began the die's present life: its last newborn session, else row 1."""
+        born = self._query(
+            "SELECT max(row) FROM entries WHERE op = 'begin' AND json_extract(data, '$.newborn')"
+        )
+        return int(born[0][0] or 1)
+
+    # ------------------------------------------------------------------ sums
+
+    def doubtful(self) -> Cells:
+        """Cells possibly pulsed and not read since, in the present life, ascending."""
+        found = self._query("SELECT row FROM doubts WHERE row >= ? ORDER BY row", (self.life,))
+        numbers = [int(row[0]) for row in found]
+        doubtful: set[int] = set()
+        for n, number in enumerate(numbers):
+            doubtful.update(_doubted(self.row(number)).tolist())
+            following = numbers[n + 1] if n + 1 < len(numbers) else None
+            for read in self.rows(after=number, upto=following, ops=("read",)):
+                if not doubtful:
+                    break
+                doubtful.difference_update(_settled(read).tolist())
+        return np.array(sorted(doubtful), dtype=np.int64)
+
+    def wear(self, high_volts: float = HIGH_VOLTS, upto: int | None = None) -> Wear:
+        """What each cell has suffered in the present life (up to row `upto`).
+
+        Starts from the last wear that an `end` row holds, when that is for `high_volts`.
+        """
+        spec = self.spec()
+        wear, after = no_wear(spec.size, high_volts), self.life
+        ends = self.rows(after=after, upto=upto, ops=("end",), backwards=True)
+        held = next((row for row in ends if row.data.get("high_volts") == high_volts), None)
+        if held is not None:
+            arrays, after = held.decode(), held.row
+            for n, kind in enumerate(Kind):
+                wear.done[kind][:] = arrays["done"][n]
+                wear.doubtful[kind][:] = arrays["doubtful"][n]
+            wear.volt_seconds[:] = arrays["volt_seconds"]
+        attempts = spec.program.attempts if spec.program else 0
+        add_wear(wear, self.rows(after=after, upto=upto, ops=("apply", "program")), attempts)
+        return wear
+
+    def pulses_since_wear(self) -> int:
+        """Cell pulses in the present life that no `end` row has summed up yet."""
+        found = self._query(
+            "SELECT coalesce(sum(cells), 0) FROM entries WHERE phase = 'intent' AND row > "
+            "max(?, (SELECT coalesce(max(row), 0) FROM entries WHERE op = 'end' "
+            "AND json_extract(data, '$.high_volts') = ?))",
+            (self.life, HIGH_VOLTS),
+        )
+        return int(found[0][0])
+
+    def totals(self, run: str | None = None, first: int = 1, last: int | None = None) -> Totals:
+        """What the rows `first` to `last` (of one run) cost. Refused and unknown calls cost time
+        but count no pulses."""
+        last = self.last_row if last is None else last
+        where, values = "row BETWEEN ? AND ?", (first, last)
+        if run is not None:
+            where, values = f"{where} AND run = ?", (*values, run)  # type: ignore[assignment]
+        sums = self._query(
+            "SELECT op, phase, kind, count(*), sum(cells), coalesce(sum(volt_seconds), 0), "
+            f"coalesce(sum(after - before), 0) FROM entries WHERE {where} AND phase != 'intent' "
+            "AND op IN ('read', 'apply', 'mvm', 'program', 'adjust', 'sleep') "
+            "GROUP BY op, phase, kind", values,
+        )  # fmt: skip
+        done = [row for row in sums if row[1] == "done"]
+        pulses = {k: sum(r[4] for r in done if r[0] == "apply" and r[2] == k.value) for k in Kind}
+        reads = sum(r[4] for r in done if r[0] == "read")
+        for row in self.rows(run, first - 1, last, ops=("program",)):
+            counts = row.decode("sets", "resets", "reads") if row.phase == "done" else {}
+            pulses[Kind.SET] += int(counts["sets"].sum()) if counts else 0
+            pulses[Kind.RESET] += int(counts["resets"].sum()) if counts else 0
+            reads += int(counts["reads"].sum()) if counts else 0
+        return Totals(
+            device_seconds=float(sum(r[6] for r in sums)),
+            pulses=pulses,
+            reads=int(reads),
+            products=int(sum(r[4] for r in done if r[0] == "mvm")),
+            calls=int(sum(r[3] for r in sums)),
+            volt_seconds=float(sum(r[5] for r in done)),
+            joules=self._joules(run, first, last),
+        )
+
+    def _joules(self, run: str | None, first: int, last: int) -> float:
+        if not self.sessions():
+            return 0.0
+        spec = self.spec()
+        energy = Energy(spec.size, spec.reading.highest)
+        for row in self.rows(run, first - 1, last, ops=("read", "apply")):
+            energy.add(row)
+        earlier = self.rows(upto=first - 1, after=self.life, ops=("read",), backwards=True)
+        energy.settle(row for row in earlier if row.phase == "done")
+        return energy.joules
+
+    # ------------------------------------------------------------------ trust
+
+    def verify(self, head: str | None = None) -> Verdict:
+        """Recompute the chain. Names the first row that is damaged, altered or missing.
+
+        A tail that was cut off leaves a whole chain behind: only `head` (hex, as a report
+        prints it) tells. A head from before the last rows is fine.
+        """
+        chain, count, seen = GENESIS, 0, False
+        try:
+            for found in self._stored():
+                number, stored = int(found[0]), bytes(found[-2])
+                if number != count + 1:
+                    return self._wrong(count + 1, count, chain, "is missing")
+                if next_hash(chain, found[:-2], found[-1]) != stored:
+                    return self._wrong(number, count, chain, "was altered or damaged")
+                chain, count = stored, number
+                seen = seen or stored.hex() == head
+        except sqlite3.DatabaseError as error:
+            return self._wrong(count + 1, count, chain, f"cannot be read ({error})")
+        if head is not None and not seen:
+            sentence = (
+                f"no row has the hash {head}: rows after {count} were cut off, or this is not "
+                "the ledger that the head was taken from"
+            )
+            return Verdict(count + 1, count, chain.hex(), sentence)
+        return Verdict(None, count, chain.hex(), f"all {count} rows are as they were written")
+
+    def _stored(self) -> Iterator[tuple[Any, ...]]:
+        number = 0
+        while page := self._db.execute(
+            f"{_SELECT} WHERE row > ? ORDER BY row LIMIT {_PAGE}", (number,)
+        ).fetchall():
+            yield from page
+            number = page[-1][0]
+
+    def _wrong(self, row: int, rows: int, head: bytes, what: str) -> Verdict:
+        return Verdict(row, rows, head.hex(), f"row {row} of {self.path} {what}")
+
+    # ------------------------------------------------------------------ inside
+
+    def _begin(self, session: int | None) -> Row:
+        if session is None:
+            known = self.sessions()
+            if not known:
+                raise LedgerError(f"{self.path} holds no run yet; run something on the die first")
+            session = known[-1].session
+        return self.row(session)
+
+    def _open(self) -> sqlite3.Connection:
+        """Read only; a write-ahead log that was left behind is read along where it can be."""
+        plain = f"{self.path.resolve().as_uri()}?mode=ro"
+        wal = self.path.with_name(self.path.name + "-wal")
+        ways = [plain] if wal.exists() and wal.stat().st_size else [plain, f"{plain}&immutable=1"]
+        failed: sqlite3.Error | None = None
+        for way in ways:
+            db = sqlite3.connect(
+                way, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
+            )
+            try:
+                db.execute("PRAGMA query_only = ON")
+                db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                check_schema(db, self.path)
+                return db
+            except sqlite3.OperationalError as error:
+                failed = error
+            except sqlite3.DatabaseError as error:
+                db.close()
+                raise LedgerError(f"{self.path} is not a ledger ({error})") from None
+            except LedgerError:
+                db.close()
+                raise
+            db.close()
+        raise LedgerError(
+            f"the ledger {self.path} cannot be read ({failed}); copy its folder to a place where "
+            "you may write"
+        )
+
+    def _query(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise LedgerError(
+                f"the ledger {self.path} is damaged ({error}); `rramhil ledger verify` says where"
+            ) from None
+
+
+def _as_row(found: tuple[Any, ...]) -> Row:
+    data = json.loads(found[15]) if found[15] is not None else {}
+    columns = dict(zip(COLUMNS, found, strict=False))
+    return Row(**{**columns, "data": data}, hash=bytes(found[16]).hex(), body=found[17])
+
+
+def _doubted(row: Row) -> Cells:
+    arrays = row.decode("cells", "maybe")
+    empty = np.empty(0, dtype=np.int64)
+    return arrays.get("cells" if row.phase == "intent" else "maybe", empty)
+
+
+def _settled(row: Row) -> Cells:
+    settles = row.phase == "done"
+    return row.decode("cells")["cells"] if settles else np.empty(0, dtype=np.int64)

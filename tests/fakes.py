@@ -18,6 +18,7 @@ from rramhil.device import (
     Clock,
     Device,
     Floats,
+    Ints,
     Kind,
     LinkLost,
     Pulse,
@@ -74,7 +75,7 @@ class FakeDie(Device):
         self.noise = noise
         self.rng = np.random.default_rng(seed)
         self.siemens = self.rng.uniform(5e-6, 60e-6, self.spec.size)
-        self.pulses_counted = {kind: np.zeros(self.spec.size, np.int64) for kind in Kind}
+        self.counted = {kind: np.zeros(self.spec.size, np.int64) for kind in Kind}
         self.landing = landing
         self.closed = threading.Event()
 
@@ -97,7 +98,10 @@ class FakeDie(Device):
         sign = -1.0 if pulse.kind is Kind.RESET else 1.0
         self.siemens[pulse.cells] += sign * 5e-6 * pulse.volts
         np.clip(self.siemens, 1e-6, 150e-6, out=self.siemens)
-        self.pulses_counted[pulse.kind][pulse.cells] += 1
+        self.counted[pulse.kind][pulse.cells] += 1
+
+    def pulses_counted(self, kind: Kind) -> Ints:
+        return self.counted[kind]
 
     def freeze(self) -> bytes:
         if not self.spec.volatile:
@@ -132,6 +136,6 @@ class SlowDie(FakeDie):
 
     def read(self, cells: ArrayLike) -> Floats:
         siemens = super().read(cells)
-        if self.closed.wait(0.02):
+        if self.closed.wait(0.002):
             raise LinkLost(f"{self.spec.serial} was closed while it was read")
         return siemens

@@ -60,11 +60,14 @@ class Bench:
         return float(np.median(np.where(np.isfinite(stack), stack, high).std(axis=0, ddof=1)))
 
     def counts(self) -> NDArray[np.int64] | None:
-        """Pulses that the silicon itself counted, (kinds, cells), where a driver tells."""
+        """Pulses that the silicon itself counted, (kinds, cells), where a driver tells.
+
+        A driver may: `pulses_counted(kind)` gives them for all cells of the die.
+        """
         counted = getattr(bare(self.device), "pulses_counted", None)
-        if counted is None:
+        if counted is None or not self.spec.pulses:
             return None
-        return np.stack([np.array(counted[k]) for k in Kind if k in counted]).astype(np.int64)
+        return np.stack([np.array(counted(kind), np.int64) for kind in self.spec.pulses])
 
     def pulse(self, kind: Kind, cells: ArrayLike, part: float = 0.0) -> Pulse:
         """A legal pulse at `part` (0 to 1) of the voltage ranges, of a middling width."""
@@ -80,19 +83,29 @@ class Bench:
             limit_amps=None if amps is None else inside(amps, part),
         )
 
-    def untouched(self, calls: Callable[[], None]) -> str:
-        """Run `calls`, which must reach no scratch cell, and see whether one was reached."""
-        cells = self.scratch
-        noise, before, counted = self.noise(cells), self.levels(cells), self.counts()
-        calls()
-        after, recounted = self.levels(cells), self.counts()
-        if counted is not None and recounted is not None and (counted != recounted).any():
-            hit = int((counted != recounted).sum())
-            raise Broken(f"the chip counted pulses on {hit} cells that it was to refuse")
-        moved = np.abs(after - before) > 5 * noise + 2 * self.spec.reading.lsb
-        if moved.mean() > 0.25:
-            raise Broken(f"{int(moved.sum())} of {moved.size} scratch cells moved")
-        return f"{cells.size} scratch cells unchanged" + ("" if counted is None else ", counted")
+    def untouched(self, calls: Callable[[Kind], None]) -> str:
+        """Run `calls` for each kind: they must reach no scratch cell. See whether one did.
+
+        The cells are driven the other way first, so that a pulse that landed would show.
+        """
+        cells = self.scratch_or_skip()
+        told = ""
+        for kind in self.spec.pulses:
+            opposite = Kind.SET if kind is Kind.RESET else Kind.RESET
+            if opposite in self.spec.pulses:
+                self.device.apply(self.pulse(opposite, cells, 0.6))
+            noise, before, counted = self.noise(cells), self.levels(cells), self.counts()
+            calls(kind)
+            after, recounted = self.levels(cells), self.counts()
+            if counted is not None and recounted is not None:
+                told = ", as the chip counts"
+                hit = int((counted != recounted).any(axis=0).sum())
+                if hit:
+                    raise Broken(f"the chip counted {kind.name} pulses on {hit} cells")
+            moved = np.abs(after - before) > 5 * noise + 2 * self.spec.reading.lsb
+            if moved.mean() > 0.25:
+                raise Broken(f"{int(moved.sum())} of {moved.size} scratch cells moved")
+        return f"{cells.size} scratch cells unchanged{told}"
 
 
 def bare(device: Device) -> Device:

@@ -17,6 +17,8 @@ from rramhil.conformance.bench import (
 )
 from rramhil.device import NO_CELLS, Kind, Pulse, Range
 
+SETTINGS = ("volts", "gate_volts", "limit_amps", "seconds")
+
 
 def absent_kinds(bench: Bench) -> str:
     """a kind of pulse that the spec does not list is refused"""
@@ -30,29 +32,21 @@ def absent_kinds(bench: Bench) -> str:
 
 def no_pulse(bench: Bench) -> str:
     """a pulse on no cell is accepted and reaches none"""
-    bench.scratch_or_skip()
-
-    def calls() -> None:
-        for kind in bench.spec.pulses:
-            bench.device.apply(bench.pulse(kind, NO_CELLS))
-
-    return bench.untouched(calls)
+    return bench.untouched(lambda kind: bench.device.apply(bench.pulse(kind, NO_CELLS)))
 
 
 def limits_outside(bench: Bench) -> str:
     """a pulse just outside any limit, off its grid or not a number is refused, reaching no cell"""
-    cells = bench.scratch_or_skip()
     tried = 0
 
-    def calls() -> None:
+    def calls(kind: Kind) -> None:
         nonlocal tried
-        for kind, limits in bench.spec.pulses.items():
-            for name in ("volts", "gate_volts", "limit_amps", "seconds"):
-                limit = getattr(limits, name)
-                for value in () if limit is None else outside(limit):
-                    pulse = changed(bench.pulse(kind, cells, 0.6), name, value)
-                    refused(f"{name} {value:g}, {kind.name}", bench.device.apply, pulse)
-                    tried += 1
+        for name in SETTINGS:
+            limit = getattr(bench.spec.pulses[kind], name)
+            for value in () if limit is None else outside(limit):
+                pulse = changed(bench.pulse(kind, bench.scratch, 0.6), name, value)
+                refused(f"{name} {value:g}, {kind.name}", bench.device.apply, pulse)
+                tried += 1
 
     seen = bench.untouched(calls)
     return f"{tried} refused; {seen}"
@@ -63,7 +57,7 @@ def limits_inside(bench: Bench) -> str:
     cells = bench.scratch_or_skip()[:1]
     tried = 0
     for kind, limits in bench.spec.pulses.items():
-        for name in ("volts", "gate_volts", "limit_amps", "seconds"):
+        for name in SETTINGS:
             limit: Range | None = getattr(limits, name)
             if limit is None:
                 continue
@@ -79,42 +73,37 @@ def limits_inside(bench: Bench) -> str:
 
 def terminals(bench: Bench) -> str:
     """a gate voltage or current limit that is missing or that the chip lacks is refused"""
-    cells = bench.scratch_or_skip()
 
-    def calls() -> None:
-        for kind, limits in bench.spec.pulses.items():
-            legal = bench.pulse(kind, cells, 0.6)
-            gate = None if limits.gate_volts is not None else 0.0
-            refused("gate", bench.device.apply, changed(legal, "gate_volts", gate))
-            if limits.limit_amps is None:
-                refused("limit", bench.device.apply, changed(legal, "limit_amps", 1e-6))
+    def calls(kind: Kind) -> None:
+        limits = bench.spec.pulses[kind]
+        legal = bench.pulse(kind, bench.scratch, 0.6)
+        gate = None if limits.gate_volts is not None else 0.0
+        refused("gate", bench.device.apply, changed(legal, "gate_volts", gate))
+        if limits.limit_amps is None:
+            refused("limit", bench.device.apply, changed(legal, "limit_amps", 1e-6))
 
     return bench.untouched(calls)
 
 
 def pulse_addresses(bench: Bench) -> str:
     """a pulse that names a cell twice, or one that does not exist, is refused as a whole"""
-    cells = bench.scratch_or_skip()
 
-    def calls() -> None:
-        for kind in bench.spec.pulses:
-            for extra in (int(cells[0]), bench.spec.size, -1):
-                pulse = bench.pulse(kind, np.append(cells, extra), 0.6)
-                refused(f"cell {extra}, {kind.name}", bench.device.apply, pulse)
+    def calls(kind: Kind) -> None:
+        for extra in (int(bench.scratch[0]), bench.spec.size, -1):
+            pulse = bench.pulse(kind, np.append(bench.scratch, extra), 0.6)
+            refused(f"cell {extra}, {kind.name}", bench.device.apply, pulse)
 
     return bench.untouched(calls)
 
 
 def atomic(bench: Bench) -> str:
     """one forbidden cell among many: none is pulsed"""
-    cells = bench.scratch_or_skip()
 
-    def calls() -> None:
-        for kind, limits in bench.spec.pulses.items():
-            volts = bench.pulse(kind, cells, 0.6).volts.copy()
-            volts[-1] = outside(limits.volts)[1]
-            pulse = changed(bench.pulse(kind, cells, 0.6), "volts", volts)
-            refused(f"the last cell's {kind.name}", bench.device.apply, pulse)
+    def calls(kind: Kind) -> None:
+        legal = bench.pulse(kind, bench.scratch, 0.6)
+        volts = legal.volts.copy()
+        volts[-1] = outside(bench.spec.pulses[kind].volts)[1]
+        refused(f"the last cell's {kind.name}", bench.device.apply, changed(legal, "volts", volts))
 
     return bench.untouched(calls)
 

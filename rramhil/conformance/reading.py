@@ -8,7 +8,6 @@ from rramhil.conformance.bench import (
     Bench,
     Broken,
     NotChecked,
-    drive,
     refused,
     value_error,
 )
@@ -49,8 +48,10 @@ def grid(bench: Bench) -> str:
 
 def order(bench: Bench) -> str:
     """a reading belongs to the cell it was asked for, in any order"""
-    if bench.scratch.size >= 8 and Kind.SET in bench.spec.pulses:
-        drive(bench, Kind.SET, bench.scratch[::2])
+    if bench.scratch.size >= 8:
+        for kind, cells in ((Kind.RESET, bench.scratch[1::2]), (Kind.SET, bench.scratch[::2])):
+            if kind in bench.spec.pulses:
+                bench.device.apply(bench.pulse(kind, cells, 0.6))
     cells = bench.scratch if bench.scratch.size >= 8 else bench.probe
     straight = bench.levels(cells)
     noise = bench.noise(cells) + bench.spec.reading.lsb

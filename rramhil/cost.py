@@ -34,6 +34,7 @@ class Cost(BaseModel):
     index_bits: int = Field(0, description="memory that says where the sparse entries are")
     images: int = Field(0, description="calibration images looked at")
     labels: int = Field(0, description="labels of them that were used")
+    validation_images: int = Field(0, description="labelled images that chose the epoch")
 
     def __add__(self, other: Cost) -> Cost:
         """Both together. Shares are taken from whichever has one."""

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from rramhil.census import Thresholds
+from rramhil.mapping import Levels, find_scheme
 from rramhil.schema import FileError, Seconds, Siemens, Strict, Volts, check, read_toml
 from rramhil.tune import Forming
 from rramhil.verify import SDR, Bias, Recipe
@@ -29,30 +30,35 @@ class NetworkTable(Strict):
 
 
 class DataTable(Strict):
-    """[data]: a data set by name, where it lies, and how it is split."""
+    """[data]: a data set by name, and where it lies if it does not come with rramhil.
+
+    The split into train, calibration, validation and test images is the one that the network
+    was trained with: otherwise its test images would be among those it learned from.
+    """
 
     name: str
     folder: str | None = None
-    seed: int = 0
-    train: int | None = Field(None, ge=1, description="images to train on (default: all left)")
-    calibration: int = Field(200, ge=1)
-    validation: int = Field(200, ge=1)
 
 
 class MappingTable(Strict):
     """[mapping]: how weights become conductances."""
 
-    scheme: Literal["two_column", "reference_column"] = "two_column"
+    scheme: str = "two_column"
     levels: int = Field(10, ge=2, le=256)
     lowest: Siemens = 20e-6
     highest: Siemens = 200e-6
+    tolerance: Siemens = Field(5e-6, description="a cell is at its level within +- this")
     percentile: float = Field(99.5, gt=50, le=100, description="of |w|: clipped beyond")
     scale: Literal["layer", "column"] = "layer"
 
+    def as_levels(self) -> Levels:
+        """The levels with their windows. Raises ValueError when they overlap."""
+        return Levels(self.levels, self.lowest, self.highest, self.tolerance)
+
     @model_validator(mode="after")
-    def _rising(self) -> MappingTable:
-        if not 0 <= self.lowest < self.highest:
-            raise ValueError("lowest must be at least 0 S and below highest")
+    def _sensible(self) -> MappingTable:
+        self.as_levels()
+        find_scheme(self.scheme)
         return self
 
 
@@ -92,7 +98,6 @@ class Program(_Step):
     do: Literal["program"]
     how: Literal["open_loop", "verify"] = "open_loop"
     recipe: Recipe = SDR(first_reset=True)
-    tolerance: Siemens = 5e-6
 
 
 class Evaluate(_Step):
@@ -108,7 +113,6 @@ class RecoverRVW(_Step):
     do: Literal["recover"]
     method: Literal["rvw"]
     recipe: Recipe = SDR()
-    tolerance: Siemens = 5e-6
     delay: Seconds = 1.0
 
 
@@ -120,14 +124,16 @@ class RecoverRSA(_Step):
 
     do: Literal["recover"]
     method: Literal["rsa"]
-    fraction: float = Field(0.05, gt=0, le=1)
-    loss: Literal["labels", "distillation"] = "distillation"
+    fraction: float = Field(0.05, gt=0, le=1, description="of each layer's weights")
+    gains: bool = Field(False, description="train a digital gain for each column as well")
+    label_share: float = Field(
+        0.3, ge=0, le=1, description="1: labels alone; below: the rest is distillation; 0: none"
+    )
     temperature: float = Field(4.0, gt=0)
-    epochs: int = Field(30, ge=1)
+    epochs: int = Field(40, ge=1)
+    learning_rate: float = Field(5e-3, gt=0)
     batch: int = Field(50, ge=1)
-    rate: float = Field(5e-3, gt=0)
-    biases: bool = True
-    gains: bool = True
+    images: int | None = Field(None, ge=1, description="of the train set (default: all)")
     delay: Seconds = 1.0
 
 

@@ -18,7 +18,6 @@ class _Model(BaseModel):
 class DeviceInfo(_Model):
     """The die that the run worked on."""
 
-    address: str
     model: str
     serial: str
     tiles: int
@@ -55,6 +54,7 @@ class StepResult(_Model):
     outcome: Outcome = "running"
     first_row: int = 0
     last_row: int = 0
+    done: int = Field(0, description="cells that an interrupted open-loop step had written")
     cost: Cost = Cost()
     findings: dict[str, float | int | str | bool | None] = Field(
         default_factory=dict, description="scalars of the step, in SI units"
@@ -68,9 +68,11 @@ class RunResult(_Model):
     run: str
     name: str
     outcome: Outcome
-    device: DeviceInfo
-    ledger: str
-    ledger_head: str
+    address: str
+    station: str | None = None
+    device: DeviceInfo | None = Field(None, description="unknown until it was first connected")
+    ledger: str = ""
+    ledger_head: str = Field("", description="hash of the last row, for `ledger verify --head`")
     report: str | None = None
     folder: str
     seed: int
@@ -84,3 +86,4 @@ class RunResult(_Model):
     )
     steps: list[StepResult] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
+    error: str | None = Field(None, description="one sentence, when the run failed")

@@ -1,0 +1,377 @@
+"""The steps of a job. Each is a generator: it acts between two yields, and stops at one.
+
+A step yields a `Tick` at every safe point (no pulse in flight). When the caller goes on, so
+does the step; when the caller stops, the run is resumed by running the step again: a closed
+loop starts by reading, and what was already written open loop is remembered in `work.done`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rramhil.census import take_census
+from rramhil.device import NO_CELLS, Cells, Device, Floats, Kind, Refused
+from rramhil.job.file import (
+    Evaluate,
+    Form,
+    JobFile,
+    Program,
+    RecoverRSA,
+    RecoverRVW,
+    Scan,
+    Step,
+    Tune,
+)
+from rramhil.job.subject import Subject
+from rramhil.nn.network import Images, accuracy_of
+from rramhil.recover.cost import digital_cost
+from rramhil.recover.loop import Epoch, adapt, best
+from rramhil.recover.places import Computed
+from rramhil.recover.rsa import RsaSettings, random_sparse_adaptation
+from rramhil.tune import GateCurve, SweepPoint, form, gate_curve, gate_sweep
+from rramhil.units import show
+from rramhil.verify import (
+    Bias,
+    Recipe,
+    Round,
+    program,
+    reset_pulse,
+    set_pulse,
+    settled_reading,
+    window_yield,
+    write_open_loop,
+)
+
+Findings = dict[str, float | int | str | bool | None]
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A safe point: how much is done of how much, and what is happening."""
+
+    done: int
+    total: int
+    text: str
+
+
+@dataclass(eq=False)
+class Work:
+    """What the steps of one run share, and what the running step has found so far.
+
+    `done`: cells that an interrupted open-loop programming had finished. `accuracy`: filled by
+    a step that evaluates. `digital`: counts of digital parameters and images for the cost.
+    """
+
+    job: JobFile
+    device: Device
+    subject: Subject
+    curve: GateCurve | None = None
+    stuck: Cells = field(default_factory=lambda: NO_CELLS)
+    done: int = 0
+    findings: Findings = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
+    accuracy: float | None = None
+    digital: dict[str, float] = field(default_factory=dict)
+
+    def begin_step(self, done: int = 0) -> None:
+        """Forget what the step before found."""
+        self.done, self.accuracy = done, None
+        self.findings, self.arrays, self.digital = {}, {}, {}
+
+    def need_curve(self) -> GateCurve:
+        """The gate curve of this die. Raises `Refused` when no step has measured it."""
+        if self.curve is None:
+            raise Refused(
+                "the nominal gate voltages are not known yet; put a step 'tune' before 'program'"
+            )
+        return self.curve
+
+
+def run_step(work: Work, step: Step, generator: np.random.Generator) -> Iterator[Tick]:
+    """Carry out one step of a job other than the report."""
+    match step:
+        case Scan():
+            return scan(work, step)
+        case Form():
+            return form_cells(work, step)
+        case Tune():
+            return tune(work, step, generator)
+        case Program():
+            return first_program(work, step)
+        case Evaluate():
+            return evaluate(work, step)
+        case RecoverRVW():
+            return recover_rvw(work, step)
+        case RecoverRSA():
+            return recover_rsa(work, step, generator)
+    raise AssertionError(f"no step {step!r}")
+
+
+def restore(work: Work, do: str, arrays: Arrays) -> None:
+    """Give `work` what a finished step found, for the steps that build on it."""
+    if do == "scan":
+        bad = arrays["stuck_lrs"] | arrays["stuck_hrs"] | arrays["unreadable"]
+        work.stuck = arrays["cells"][bad]
+    elif do == "tune":
+        names = ("gate_volts", "siemens", "spread_siemens")
+        work.curve = GateCurve(*(arrays[name] for name in names))
+
+
+def scan(work: Work, step: Scan) -> Iterator[Tick]:
+    """Census of every tile that the network uses: stuck and noisy cells, bad rows."""
+    device, spec = work.device, work.device.spec
+    per_tile = spec.rows * spec.cols
+    tiles = [np.arange(per_tile) + tile * per_tile for tile in work.subject.mapped.tiles]
+    cells = np.concatenate(tiles).astype(np.int64)
+    total = 2 * step.reads * len(tiles)
+    after: dict[Kind, list[Floats]] = {Kind.RESET: [], Kind.SET: []}
+    done = 0
+    for kind in (Kind.SET, Kind.RESET):
+        for tile in tiles:
+            _strong_pulse(device, tile, kind, step, work.job.writing)
+        for number in range(step.reads):
+            parts = []
+            for tile in tiles:
+                yield Tick(done, total, f"reading after a {kind.name}, {number + 1}/{step.reads}")
+                parts.append(device.read(tile))
+                done += 1
+            after[kind].append(np.concatenate(parts))
+    low, high = np.stack(after[Kind.RESET]), np.stack(after[Kind.SET])
+    census = take_census(cells, low, high, spec, step.thresholds)
+    mapped = np.isin(cells, work.subject.cells)
+    work.stuck = cells[census.bad]
+    work.findings |= {
+        "cells": int(cells.size),
+        **{f"{name}_share": share for name, share in census.shares().items()},
+        "bad_rows": len(census.bad_rows),
+        "bad_mapped_cells": int(np.count_nonzero(census.bad & mapped)),
+        "median_after_set_siemens": float(np.nanmedian(high)),
+        "median_after_reset_siemens": float(np.nanmedian(low)),
+    }
+    work.arrays |= {
+        "cells": cells,
+        "after_reset": np.median(low, axis=0).astype(np.float32),
+        "after_set": np.median(high, axis=0).astype(np.float32),
+        "stuck_lrs": census.stuck_lrs,
+        "stuck_hrs": census.stuck_hrs,
+        "noisy": census.noisy,
+        "unreadable": census.unreadable,
+        "bad_rows": np.array(census.bad_rows, dtype=np.int64).reshape(-1, 2),
+    }
+    yield Tick(total, total, f"{int(census.bad.sum())} of {cells.size} cells are stuck")
+
+
+def _strong_pulse(device: Device, cells: Cells, kind: Kind, step: Scan, bias: Bias) -> None:
+    if kind is Kind.SET:
+        gates = np.full(cells.size, step.set_gate)
+        volts = np.full(cells.size, bias.set_volts)
+        device.apply(set_pulse(cells, volts, gates, bias, device.spec))
+    else:
+        volts = np.full(cells.size, bias.reset_stop_volts)
+        device.apply(reset_pulse(cells, volts, bias, device.spec))
+
+
+def form_cells(work: Work, step: Form) -> Iterator[Tick]:
+    """Form the mapped cells that do not conduct; then RESET those that were formed."""
+    cells = work.subject.cells
+    rounds = []
+    for round_ in form(work.device, cells, step.forming):
+        rounds.append(round_)
+        text = f"{round_.open_cells} cells to form, BL {round_.volts:.2f} V"
+        yield Tick(cells.size - round_.open_cells, cells.size, text)
+    newly = cells[rounds[-1].formed & ~rounds[0].formed]
+    if newly.size:
+        bias = work.job.writing
+        full = np.full(newly.size, bias.reset_stop_volts)
+        work.device.apply(reset_pulse(newly, full, bias, work.device.spec))
+    work.findings |= {
+        "formed": int(newly.size),
+        "unformed": rounds[-1].open_cells,
+        "last_bl_volts": rounds[-1].volts,
+    }
+    work.arrays |= {
+        "bl_volts": np.array([r.volts for r in rounds]),
+        "open_cells": np.array([r.open_cells for r in rounds]),
+    }
+
+
+def tune(work: Work, step: Tune, generator: np.random.Generator) -> Iterator[Tick]:
+    """Gate sweep on a random sample of mapped cells, without those known to be stuck."""
+    cells = work.subject.cells
+    cells = cells[~np.isin(cells, work.stuck)]
+    count = min(step.cells, cells.size)
+    sample = np.sort(generator.choice(cells, count, replace=False))
+    points: list[SweepPoint] = []
+    for point in gate_sweep(
+        work.device, sample, step.first_gate, step.last_gate, step.points, work.job.writing
+    ):
+        points.append(point)
+        text = (
+            f"gate {point.gate_volts:.2f} V gives {show(float(np.nanmedian(point.siemens)), 'S')}"
+        )
+        yield Tick(point.number + 1, point.total, text)
+    work.curve = gate_curve(points)
+    nominal = work.curve.nominal_gate(work.subject.mapped.levels.siemens)
+    work.findings |= {
+        "cells": count,
+        "lowest_level_gate_volts": float(nominal[0]),
+        "highest_level_gate_volts": float(nominal[-1]),
+    }
+    work.arrays |= {
+        "gate_volts": work.curve.gate_volts,
+        "siemens": work.curve.siemens,
+        "spread_siemens": work.curve.spread_siemens,
+    }
+
+
+def first_program(work: Work, step: Program) -> Iterator[Tick]:
+    """The first programming of the mapped cells; then one reading a second later."""
+    target = work.subject.target(work.need_curve())
+    cells = work.subject.cells
+    if step.how == "verify":
+        yield from _closed_loop(work, step.recipe, settle=1.0)
+        return
+    start = work.done
+    bias = work.job.writing
+    for written in write_open_loop(work.device, cells[start:], target.gate_volts[start:], bias):
+        work.done = start + written
+        text = f"one SET at each level's gate voltage, {work.done} of {cells.size} cells"
+        yield Tick(work.done, cells.size, text)
+    siemens = settled_reading(work.device, cells)
+    _note_yield(work, siemens)
+    work.arrays |= {"siemens": siemens, "open_cells": np.zeros(0, np.int64)}
+
+
+def _closed_loop(work: Work, recipe: Recipe, settle: float) -> Iterator[Tick]:
+    target = work.subject.target(work.need_curve())
+    cells = work.subject.cells
+    rounds: list[Round] = []
+    open_cells: list[int] = []
+    for round_ in program(work.device, cells, target, recipe, work.job.writing):
+        rounds = [*rounds[:1], round_]
+        open_cells.append(round_.open_cells)
+        text = f"round {round_.number}: {round_.open_cells} cells outside their window"
+        yield Tick(cells.size - round_.open_cells, cells.size, text)
+    last = rounds[-1]
+    siemens = settled_reading(work.device, cells, settle)
+    _note_yield(work, siemens)
+    work.findings |= {
+        "rounds": last.number,
+        "given_up": int(last.given_up.sum()),
+        "pulses_per_cell": float((last.sets + last.resets).mean()),
+        "accepted_share": float(last.inside.mean()),
+    }
+    work.arrays |= {
+        "open_cells": np.array(open_cells),
+        "siemens_before": rounds[0].siemens,
+        "siemens": siemens,
+        "sets": last.sets,
+        "resets": last.resets,
+        "given_up": last.given_up,
+    }
+
+
+def _note_yield(work: Work, siemens: Floats) -> None:
+    """Yield and error by an independent reading, which no acceptance has biased."""
+    found = window_yield(siemens, work.subject.target(work.need_curve()))
+    work.findings |= {
+        "yield": found.fraction,
+        "rms_error_siemens": found.rms_error_siemens,
+        "median_error_siemens": found.median_error_siemens,
+        "unreadable": found.unreadable,
+    }
+
+
+def evaluate(work: Work, step: Evaluate) -> Iterator[Tick]:
+    """Test accuracy from a reading of the cells `delay` after the last write."""
+    yield Tick(0, 2, f"reading {work.subject.cells.size} cells")
+    siemens = settled_reading(work.device, work.subject.cells, step.delay)
+    yield Tick(1, 2, f"{len(work.subject.test)} test images")
+    _judge(work, siemens)
+    yield Tick(2, 2, f"accuracy {work.accuracy:.2%}")
+
+
+def _judge(work: Work, siemens: Floats) -> None:
+    subject = work.subject
+    work.accuracy = accuracy_of(subject.network, subject.test, subject.weights(siemens))
+    work.findings["accuracy"] = work.accuracy
+    work.arrays.setdefault("siemens", siemens)
+
+
+def recover_rvw(work: Work, step: RecoverRVW) -> Iterator[Tick]:
+    """Read-verify-write every cell into its window, then evaluate from a fresh reading."""
+    yield from _closed_loop(work, step.recipe, step.delay)
+    _judge(work, work.arrays["siemens"])
+    assert work.accuracy is not None
+    size = work.subject.cells.size
+    yield Tick(size, size, f"accuracy {work.accuracy:.2%}")
+
+
+def recover_rsa(work: Work, step: RecoverRSA, generator: np.random.Generator) -> Iterator[Tick]:
+    """Train a random few digital parameters on what the cells hold; no cell is written.
+
+    The reading that it is trained on and the one that it is judged on are two.
+    """
+    subject = work.subject
+    yield Tick(0, step.epochs + 1, f"reading {subject.cells.size} cells")
+    siemens = settled_reading(work.device, subject.cells, step.delay)
+    array = Computed(subject.weights(siemens), dict(subject.network.biases))
+    settings = RsaSettings(
+        fraction=step.fraction,
+        gains=step.gains,
+        label_share=step.label_share,
+        temperature=step.temperature,
+        epochs=step.epochs,
+        learning_rate=step.learning_rate,
+        batch=step.batch,
+        seed=int(generator.integers(2**31)),
+    )
+    images = _first(subject.train, step.images)
+    recovery = random_sparse_adaptation(settings, array)
+    epochs: list[Epoch] = []
+    for epoch in adapt(recovery, subject.network, array, images, subject.validation):
+        epochs.append(epoch)
+        text = f"epoch {epoch.number}: validation {epoch.validation_accuracy:.2%}"
+        yield Tick(epoch.number, step.epochs + 1, text)
+    again = settled_reading(work.device, subject.cells, 0.0)
+    held = Computed(subject.weights(again), dict(subject.network.biases))
+    repaired = best(recovery, held, epochs[-1].checkpoint)
+    work.accuracy = accuracy_of(subject.network, subject.test, repaired.weights, repaired.biases)
+    labels = len(images) if step.label_share > 0 else 0
+    price = digital_cost(recovery, array, len(images), labels, len(subject.validation))
+    work.digital |= {
+        "digital_parameters": price.digital_parameters,
+        "sparse_parameters": price.parameters.get("sparse", 0),
+        "sparse_share": price.sparse_fraction,
+        "retrained_biases": price.parameters.get("biases", 0),
+        "column_gains": price.parameters.get("gains", 0),
+        "index_bits": price.index_bits,
+        "images": price.images,
+        "labels": price.labels,
+        "validation_images": price.validation_images,
+    }
+    work.findings |= {"accuracy": work.accuracy, "best_epoch": epochs[-1].best}
+    work.arrays |= {
+        "epoch": np.array([e.number for e in epochs]),
+        "loss": np.array([e.loss for e in epochs]),
+        "validation_accuracy": np.array([e.validation_accuracy for e in epochs]),
+        "siemens": siemens,
+        **{
+            name.replace("/", "."): values
+            for name, values in epochs[-1].checkpoint.items()
+            if name.startswith("best/")
+        },
+    }
+    yield Tick(step.epochs + 1, step.epochs + 1, f"accuracy {work.accuracy:.2%}")
+
+
+def _first(images: Images, count: int | None) -> Images:
+    if count is None or count >= len(images):
+        return images
+    return Images(images.pixels[:count], images.labels[:count])

@@ -1,0 +1,121 @@
+"""What a run is about: the network, its data, and where its weights lie in the array."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rramhil.device import Cells, Floats, Spec
+from rramhil.job.file import JobFile
+from rramhil.job.result import Interval
+from rramhil.mapping import MappedNetwork, find_scheme, map_network
+from rramhil.nn.data import load_data
+from rramhil.nn.network import Images, Network, accuracy_of, images_of, load_network
+from rramhil.nn.splits import Splits, make_splits
+from rramhil.schema import FileError
+from rramhil.tune import GateCurve
+from rramhil.verify import Target
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network mapped on a die, with its data. Loading it touches no device."""
+
+    network: Network
+    mapped: MappedNetwork
+    splits: Splits
+    train: Images
+    validation: Images
+    test: Images
+
+    @classmethod
+    def load(cls, job: JobFile, spec: Spec) -> Subject:
+        """Load network and data, and place the weights on a die of `spec`.
+
+        Raises `FileError` when files are missing or do not belong together, `Refused` when
+        the network does not fit the die.
+        """
+        network = load_network(job.network.name)
+        if network.card.data != job.data.name:
+            raise FileError(
+                f"network {network.card.name!r} was trained on {network.card.data!r}, but the job "
+                f"names the data {job.data.name!r}; set [data] name = {network.card.data!r}"
+            )
+        folder = Path(job.data.folder) if job.data.folder else None
+        data = load_data(job.data.name, folder)
+        splits = make_splits(data, network.card.split_seed)
+        return cls(
+            network=network,
+            mapped=map_network(
+                network.matrices(),
+                spec,
+                job.mapping.as_levels(),
+                find_scheme(job.mapping.scheme),
+                percentile=job.mapping.percentile,
+                scale_per_column=job.mapping.scale == "column",
+            ),
+            splits=splits,
+            train=images_of(data, splits.train),
+            validation=images_of(data, splits.validation),
+            test=images_of(data, splits.test),
+        )
+
+    @property
+    def cells(self) -> Cells:
+        """Flat indices of all mapped cells, layer after layer."""
+        return self.mapped.cells
+
+    def weights(self, siemens: Floats) -> dict[str, Tensor]:
+        """The network's matrices as the conductances `siemens` (one a mapped cell) give them."""
+        return self.network.with_weights(self.mapped.weights_from(siemens))
+
+    @cached_property
+    def teacher(self) -> float:
+        """Test accuracy of the network in floating point."""
+        return accuracy_of(self.network, self.test)
+
+    @cached_property
+    def ideal(self) -> float:
+        """Test accuracy with every cell exactly at its level."""
+        ideal = self.network.with_weights(self.mapped.ideal_weights())
+        return accuracy_of(self.network, self.test, ideal)
+
+    def target(self, curve: GateCurve) -> Target:
+        """The window of each mapped cell, and the nominal gate voltage of its level."""
+        centre = self.mapped.siemens
+        return Target(*self.mapped.levels.windows(centre), curve.nominal_gate(centre))
+
+    def layout(self) -> dict[str, NDArray[Any]]:
+        """What a report needs to know of the mapping, as arrays."""
+        sizes = [layer.cells.size for layer in self.mapped.layers]
+        centre = self.mapped.siemens
+        levels = self.mapped.levels
+        low, high = levels.windows(centre)
+        return {
+            "cells": self.cells,
+            "layer": np.repeat(np.arange(len(sizes)), sizes),
+            "layer_names": np.array([layer.name for layer in self.mapped.layers]),
+            "target": centre.astype(np.float32),
+            "low": low.astype(np.float32),
+            "high": high.astype(np.float32),
+            "level": levels.nearest(centre),
+            "levels": levels.siemens,
+        }
+
+
+def wilson(fraction: float, count: int, z: float = 1.959964) -> Interval:
+    """The Wilson score interval of a share of `count` images (95 % by default)."""
+    middle = (fraction + z * z / (2 * count)) / (1 + z * z / count)
+    half = (
+        z
+        * math.sqrt(fraction * (1 - fraction) / count + z * z / (4 * count * count))
+        / (1 + z * z / count)
+    )
+    return Interval(low=middle - half, high=middle + half, images=count)

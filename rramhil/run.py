@@ -1,0 +1,369 @@
+"""One run: a job carried out on a device, step by step, stoppable, resumable, repeatable.
+
+    run = Run.start(*load_job("quickstart"))
+    result = run.execute(watch=print, should_stop=lambda: False)
+
+A run stops only at a safe point (no pulse in flight, outputs off) and is resumed by running
+the step again that was not finished. Every pulse, reading and product is in the die's ledger;
+the run's folder holds what was made of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rramhil.cost import Cost
+from rramhil.device import DeviceError, Kind
+from rramhil.job.events import EventLog, open_log
+from rramhil.job.file import JobFile, Report, Step
+from rramhil.job.folder import RunFolder, new_run_id, run_ids
+from rramhil.job.result import DeviceInfo, Outcome, RunResult, StepResult
+from rramhil.journal import Journal
+from rramhil.ledger import LedgerReader
+from rramhil.schema import FileError
+from rramhil.station import connect
+from rramhil.versions import versions
+
+if TYPE_CHECKING:
+    from rramhil.job.steps import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is: step `step` of `steps` (from 0), `done` of `total` of it, and a text."""
+
+    step: int
+    steps: int
+    name: str
+    done: int
+    total: int
+    text: str
+
+
+Watch = Callable[[Progress], None]
+ShouldStop = Callable[[], bool]
+Connect = Callable[["Run"], Journal]
+
+
+class Run:
+    """One run and its folder. `start` makes a new one, `open` finds an old one."""
+
+    def __init__(self, folder: RunFolder, job: JobFile, result: RunResult) -> None:
+        self.folder_of = folder
+        self.job = job
+        self.result = result
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return self.result.run
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.folder_of.path
+
+    @classmethod
+    def start(
+        cls,
+        job: JobFile,
+        text: str,
+        *,
+        address: str | None = None,
+        station: str | None = None,
+        folder: RunFolder | None = None,
+    ) -> Run:
+        """A new run of `job` (`text`: its file), on `address` where given. Touches no device."""
+        run = new_run_id(job.name)
+        place = folder or RunFolder.create(run)
+        result = RunResult(
+            run=run,
+            name=job.name,
+            outcome="running",
+            address=address or job.device.address,
+            station=station or job.device.station,
+            folder=str(place.path),
+            seed=job.seed,
+            steps=[
+                StepResult(index=i, name=name, do=step.do)
+                for i, (name, step) in enumerate(zip(job.step_names(), job.steps, strict=True))
+            ],
+        )
+        place.write("job.toml", text.encode())
+        place.save_result(result)
+        return cls(place, job, result)
+
+    @classmethod
+    def open(cls, run: str) -> Run:
+        """A run by id, by the beginning of its id, or 'last'. Raises `FileError`."""
+        folder = RunFolder.find(run)
+        return cls(folder, folder.load_job(), folder.load_result())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every step is done."""
+        return all(step.outcome == "finished" for step in self.result.steps)
+
+    def execute(
+        self, watch: Watch, should_stop: ShouldStop, connect_to: Connect | None = None
+    ) -> RunResult:
+        """Carry out the steps that are not finished yet; the result is also in result.json.
+
+        `watch` hears of every safe point; when `should_stop` turns True the run stops at the
+        next one. Raises `DeviceError`, `FileError` or `KeyboardInterrupt` after the outputs
+        are off and the state is saved.
+        """
+        if self.is_finished:
+            raise FileError(f"the run {self.run} is finished; look at it with: rramhil show last")
+        log = open_log(self.folder / "events.jsonl", self.run)
+        try:
+            with self._session(connect_to or _connect, log) as session:
+                session.carry_out(watch, should_stop)
+        finally:
+            log.close()
+        return self.result
+
+    @contextmanager
+    def _session(self, connect_to: Connect, log: EventLog) -> Iterator[_Session]:
+        result = self.result
+        result.outcome, result.error = "running", None
+        try:
+            device = connect_to(self)
+        except (DeviceError, OSError) as error:
+            self._end("failed", str(error))
+            raise
+        session = _Session(self, device, log)
+        outcome: Outcome = "stopped"
+        reason: str | None = None
+        try:
+            yield session
+            outcome = "finished" if self.is_finished else "stopped"
+        except KeyboardInterrupt:
+            reason = "interrupted at once"
+            raise
+        except Exception as error:
+            outcome, reason = "failed", str(error)
+            raise
+        finally:
+            session.finish(outcome, reason)
+            self._end(outcome, reason if outcome == "failed" else None)
+
+    def _end(self, outcome: Outcome, error: str | None) -> None:
+        self.result.outcome, self.result.error = outcome, error
+        self.folder_of.save_result(self.result)
+
+
+def _connect(run: Run) -> Journal:
+    result = run.result
+    return connect(
+        result.address,
+        station=result.station,
+        ledger=Path(result.ledger).parent if result.ledger else None,
+        run=run.run,
+        header={"job": (run.folder / "job.toml").read_text(encoding="utf-8"), "seed": run.job.seed},
+        resume=bool(result.ledger),
+    )
+
+
+class _Session:
+    """One process's share of a run: from the connected device to the closed one."""
+
+    def __init__(self, run: Run, device: Journal, log: EventLog) -> None:
+        self.run, self.device, self.log = run, device, log
+        self.result = run.result
+        spec = device.spec
+        self.result.device = DeviceInfo(
+            model=spec.model, serial=spec.serial, tiles=spec.tiles, rows=spec.rows, cols=spec.cols
+        )
+        self.result.ledger = str(device.ledger.path)
+        self.result.versions = versions()
+        run.folder_of.save_result(self.result)
+        log.info(
+            "connected", row=device.ledger.row, serial=spec.serial, address=self.result.address
+        )
+
+    def carry_out(self, watch: Watch, should_stop: ShouldStop) -> None:
+        """Prepare, then the steps that are open, until done or asked to stop."""
+        steps = self.result.steps
+        watch(Progress(0, len(steps), "prepare", 0, 1, "loading the network and its data"))
+        work = self._prepare()
+        for record, step in zip(steps, self.run.job.steps, strict=True):
+            if record.outcome == "finished":
+                continue
+            if isinstance(step, Report):
+                self._report(record, watch)
+            elif not self._step(work, record, step, watch, should_stop):
+                return
+
+    def _prepare(self) -> Work:
+        from rramhil.job.steps import Work, restore
+        from rramhil.job.subject import Subject, wilson
+
+        subject = Subject.load(self.run.job, self.device.spec)
+        work = Work(self.run.job, self.device, subject)
+        result, folder = self.result, self.run.folder_of
+        if result.accuracy.teacher is None:
+            folder.save_arrays("layout", subject.layout())
+            result.splits = subject.splits.digests()
+            result.accuracy.teacher = subject.teacher
+            result.accuracy.ideal_mapping = subject.ideal
+            for name in ("teacher", "ideal_mapping"):
+                share = getattr(result.accuracy, name)
+                result.intervals[name] = wilson(share, len(subject.test))
+            loss = 100 * (subject.teacher - subject.ideal)
+            if loss > 1:
+                result.warnings.append(
+                    f"the ideal mapping lies {loss:.1f} points below the teacher: use more levels, "
+                    "a scale for each column, or a network trained for these levels"
+                )
+            self.device.ledger.note(
+                "prepared",
+                {
+                    "network": subject.network.card.name,
+                    "network_sha256": subject.network.sha256,
+                    "splits": result.splits,
+                    "teacher": subject.teacher,
+                    "ideal_mapping": subject.ideal,
+                },
+            )
+        for record in result.steps:
+            if record.outcome == "finished" and record.arrays:
+                restore(work, record.do, folder.load_arrays(record.arrays))
+        return work
+
+    def _step(
+        self, work: Work, record: StepResult, step: Step, watch: Watch, should_stop: ShouldStop
+    ) -> bool:
+        """Carry out one step; False when it was stopped at a safe point."""
+        from rramhil.job.steps import run_step
+
+        ledger = self.device.ledger
+        record.outcome = "running"
+        record.first_row = record.first_row or ledger.row + 1
+        ledger.note("step", {"index": record.index, "name": record.name})
+        self.log.info("step started", row=ledger.row, step=record.name)
+        work.begin_step(record.done)
+        generator = np.random.default_rng([self.run.job.seed, record.index])
+        began = time.perf_counter()
+        stopped = False
+        ticks = run_step(work, step, generator)
+        try:
+            for tick in ticks:
+                watch(self._progress(record, tick.done, tick.total, tick.text))
+                if tick.done < tick.total and should_stop():
+                    stopped = True
+                    break
+        finally:
+            ticks.close()
+            record.done = work.done
+            record.last_row = ledger.row
+            record.outcome = "stopped"
+            self._add_cost(record, time.perf_counter() - began, work)
+        if stopped:
+            self.log.warning("stopped", row=ledger.row, step=record.name)
+            return False
+        self._finish_step(record, work)
+        return not should_stop() or self.run.is_finished
+
+    def _progress(self, record: StepResult, done: int, total: int, text: str) -> Progress:
+        return Progress(record.index, len(self.result.steps), record.name, done, total, text)
+
+    def _add_cost(self, record: StepResult, host_seconds: float, work: Work) -> None:
+        """Device time, pulses and reads of the step's ledger rows; host time of all sessions."""
+        host = record.cost.host_seconds + host_seconds
+        try:
+            self.device.ledger.flush()
+            with LedgerReader(self.device.ledger.path) as reader:
+                totals = reader.totals(self.run.run, record.first_row, record.last_row)
+        except DeviceError:
+            return  # the ledger is broken: the run is failing with that sentence already
+        record.cost = Cost(
+            device_seconds=totals.device_seconds,
+            host_seconds=host,
+            pulses=sum(totals.pulses.values()),
+            sets=totals.pulses[Kind.SET],
+            resets=totals.pulses[Kind.RESET],
+            forms=totals.pulses[Kind.FORM],
+            reads=totals.reads,
+            high_voltage_volt_seconds=totals.volt_seconds,
+            joules_estimate=totals.joules,
+            **work.digital,
+        )
+
+    def _finish_step(self, record: StepResult, work: Work) -> None:
+        from rramhil.job.subject import wilson
+
+        result, folder = self.result, self.run.folder_of
+        record.findings = work.findings
+        if work.arrays:
+            name = f"{record.index:02d}-{record.name}"
+            record.arrays = folder.save_arrays(name, work.arrays)
+        record.outcome = "finished"
+        if work.accuracy is not None:
+            setattr(result.accuracy, record.name, work.accuracy)
+            result.intervals[record.name] = wilson(work.accuracy, len(work.subject.test))
+            result.cost[record.name] = self._cost_since_last_accuracy(record)
+        ledger = self.device.ledger
+        ledger.note("step finished", {"index": record.index, "findings": dict(record.findings)})
+        self._checkpoint()
+        result.ledger_head = ledger.head
+        folder.save_result(result)
+        self.log.info("step finished", row=ledger.row, step=record.name, **record.findings)
+
+    def _cost_since_last_accuracy(self, record: StepResult) -> Cost:
+        total = Cost()
+        for earlier in self.result.steps[: record.index + 1]:
+            total = total + earlier.cost
+            if earlier is not record and earlier.name in self.result.cost:
+                total = Cost()
+        return total
+
+    def _checkpoint(self) -> None:
+        if self.device.spec.volatile:
+            self.device.checkpoint()
+
+    def _report(self, record: StepResult, watch: Watch) -> None:
+        from rramhil import report
+
+        watch(self._progress(record, 0, 1, "drawing the report"))
+        began = time.perf_counter()
+        record.outcome = "finished"
+        self.result.report = str(self.run.folder / "report.html")
+        self.result.outcome = "finished" if self.run.is_finished else "running"
+        self.result.ledger_head = self.device.ledger.head
+        self.run.folder_of.save_result(self.result)
+        report.build(self.run.folder)
+        record.cost = Cost(host_seconds=time.perf_counter() - began)
+        watch(self._progress(record, 1, 1, "report written"))
+
+    def finish(self, outcome: Outcome, reason: str | None) -> None:
+        """Save what can be saved, end the session in the ledger, outputs off, close."""
+        ledger = self.device.ledger
+        try:
+            if outcome != "finished" and self.device.doubtful.size == 0:
+                self._checkpoint()
+            self.device.finish(outcome, {"reason": reason} if reason else None)
+            self.result.ledger_head = ledger.head
+        except DeviceError as error:
+            self.result.warnings.append(str(error))
+        finally:
+            self.log.info("ended", row=ledger.row, outcome=outcome, reason=reason)
+            self.device.close()
+
+
+def runs() -> list[RunResult]:
+    """The results of all runs, oldest first; a folder that holds none is passed over."""
+    found = []
+    for name in run_ids():
+        try:
+            found.append(RunFolder.find(name).load_result())
+        except FileError:
+            continue
+    return found

@@ -74,7 +74,7 @@ class Journal(Wrapped):
         self._in_doubt = bool(self._doubt.any())
         self._grids = {kind: _grids(self, kind) for kind in self.spec.pulses}
         self._lsb = {"siemens": self.spec.reading.lsb}
-        ledger.begin_run(run, self.spec, header)
+        ledger.begin_run(run, self.spec, header, inner.clock.now())
 
     @property
     def doubtful(self) -> Cells:
@@ -217,6 +217,7 @@ class Journal(Wrapped):
             entry = Entry("read", cells=flat.size, before=self.inner.clock.now(), data=data)
             siemens = self._observe(entry, {"cells": flat}, lambda: self.inner.read(cells))
             siemens = np.asarray(siemens, dtype=np.float32)
+            flat = flat.astype(np.int64, copy=False)
             body = encode({"cells": flat, "siemens": siemens}, self._lsb)
             self.ledger.append(replace(entry, after=self.inner.clock.now(), body=body))
             if self._in_doubt:

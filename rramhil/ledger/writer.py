@@ -151,7 +151,13 @@ class Ledger:
                 self._pending.set()
             return row
 
-    def begin_run(self, run: str, spec: Spec, header: Mapping[str, Any] | None = None) -> int:
+    def begin_run(
+        self,
+        run: str,
+        spec: Spec,
+        header: Mapping[str, Any] | None = None,
+        device_time: float | None = None,
+    ) -> int:
         """Start a session of `run`: what the die allows, and `header` (JSON data), are recorded.
 
         The number of the row is the number of the session. A run that is resumed has several.
@@ -159,7 +165,8 @@ class Ledger:
         with self._turn:
             data = {"newborn": spec.newborn, "spec": plain(spec), "header": plain(header or {})}
             self.run, self.session = run, self.row + 1
-            return self.append(Entry("begin", data=data), commit=True)
+            begin = Entry("begin", before=device_time, after=device_time, data=data)
+            return self.append(begin, commit=True)
 
     def end_run(
         self, outcome: str, data: Mapping[str, Any] | None = None, body: bytes | None = None

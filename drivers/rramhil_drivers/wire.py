@@ -206,7 +206,8 @@ def _narrow(codes: Codes, dtype: str | np.dtype[Any]) -> NDArray[Any]:
     return codes.astype(dtype)
 
 
-def _unpack(layout: struct.Struct, data: bytes, *, exact: bool = True) -> tuple[Any, ...]:
+def unpack_struct(layout: struct.Struct, data: bytes, *, exact: bool = True) -> tuple[Any, ...]:
+    """`layout` out of all of `data` (or its beginning). Raises `Garbled`."""
     if len(data) < layout.size or (exact and len(data) != layout.size):
         raise Garbled(f"{len(data)} bytes where {layout.size} belong")
     return layout.unpack_from(data)
@@ -217,7 +218,6 @@ def _unpack(layout: struct.Struct, data: bytes, *, exact: bool = True) -> tuple[
 _HELLO = struct.Struct("<I")
 _HELLO_REPLY = struct.Struct("<IBBBB")
 _APPLY = struct.Struct("<IBBIB")
-_NAK = struct.Struct("<BB")
 _GATE, _LIMIT = 1, 2
 
 
@@ -232,7 +232,7 @@ class Hello:
 
     @classmethod
     def unpack(cls, data: bytes) -> Hello:
-        return cls(*_unpack(_HELLO, data))
+        return cls(*unpack_struct(_HELLO, data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,10 +256,10 @@ class HelloReply:
 
     @classmethod
     def unpack(cls, data: bytes) -> HelloReply:
-        session, minor, window, cells, flags = _unpack(_HELLO_REPLY, data, exact=False)
+        session, minor, window, cells, flags = unpack_struct(_HELLO_REPLY, data, exact=False)
         fields, at = [], _HELLO_REPLY.size
         while at < len(data):
-            tag, length = _unpack(struct.Struct("<BH"), data[at:], exact=False)
+            tag, length = unpack_struct(struct.Struct("<BH"), data[at:], exact=False)
             at += 3
             if at + length > len(data):
                 raise Garbled(f"field {tag} is cut off")
@@ -296,7 +296,7 @@ class Apply:
 
     @classmethod
     def unpack(cls, data: bytes) -> Apply:
-        session, kind, flags, width_ns, count = _unpack(_APPLY, data, exact=False)
+        session, kind, flags, width_ns, count = unpack_struct(_APPLY, data, exact=False)
         if flags & ~(_GATE | _LIMIT):
             raise Garbled(f"unknown flags {flags:#x} in APPLY")
         dtype = _record(flags)
@@ -369,19 +369,19 @@ def unpack_count_reply(data: bytes, count: int) -> Codes:
 
 @dataclass(frozen=True, slots=True)
 class Nak:
-    """Nothing of the request was done: why, the first cell at fault, and a sentence.
+    """Nothing of the request was done: why, and a sentence for people.
 
     This layout, and the frame around it, hold for every version of the protocol.
     """
 
     why: int
     message: str
-    first: int = 0
 
     def pack(self) -> bytes:
-        return _NAK.pack(self.why, self.first) + self.message.encode()[:200]
+        return bytes((self.why,)) + self.message.encode()[:200]
 
     @classmethod
     def unpack(cls, data: bytes) -> Nak:
-        why, first = _unpack(_NAK, data, exact=False)
-        return cls(why, data[_NAK.size :].decode(errors="replace"), first)
+        if not data:
+            raise Garbled("an empty NAK")
+        return cls(data[0], data[1:].decode(errors="replace"))

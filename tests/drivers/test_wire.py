@@ -174,7 +174,7 @@ def test_replies_come_back():
     partial = wire.ApplyReply(3, (0, 1, 2), "the DAC answered µ")
     for reply in (wire.ApplyReply(64), partial):
         assert wire.ApplyReply.unpack(reply.pack()) == reply
-    nak = wire.Nak(wire.Why.REFUSED, "too high", 12)
+    nak = wire.Nak(wire.Why.REFUSED, "too high")
     assert wire.Nak.unpack(nak.pack()) == nak
     assert wire.unpack_read_reply(wire.pack_read_reply(np.array([0, 9, 0xFFFF])), 3)[1] == 9
     assert wire.unpack_count_reply(wire.pack_count_reply(np.array([2**31, 5])), 2)[0] == 2**31

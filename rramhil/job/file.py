@@ -71,6 +71,7 @@ class Scan(_Step):
 
     do: Literal["scan"]
     reads: int = Field(3, ge=2)
+    resets: int = Field(5, ge=1, description="RESETs that a cell may need before it is stuck")
     set_gate: Volts = 3.0
     thresholds: Thresholds = Thresholds()
 

@@ -7,7 +7,7 @@ loop starts by reading, and what was already written open loop is remembered in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +49,7 @@ from rramhil.verify import (
 
 Findings = dict[str, float | int | str | bool | None]
 Arrays = dict[str, NDArray[Any]]
+Ticks = Generator["Tick", None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Work:
         return self.curve
 
 
-def run_step(work: Work, step: Step, generator: np.random.Generator) -> Iterator[Tick]:
+def run_step(work: Work, step: Step, generator: np.random.Generator) -> Ticks:
     """Carry out one step of a job other than the report."""
     match step:
         case Scan():
@@ -123,7 +124,7 @@ def restore(work: Work, do: str, arrays: Arrays) -> None:
         work.curve = GateCurve(*(arrays[name] for name in names))
 
 
-def scan(work: Work, step: Scan) -> Iterator[Tick]:
+def scan(work: Work, step: Scan) -> Ticks:
     """Census of every tile that the network uses: stuck and noisy cells, bad rows."""
     device, spec = work.device, work.device.spec
     per_tile = spec.rows * spec.cols
@@ -134,6 +135,7 @@ def scan(work: Work, step: Scan) -> Iterator[Tick]:
     done = 0
     for kind in (Kind.SET, Kind.RESET):
         for tile in tiles:
+            yield Tick(done, total, f"{kind.name} of {tile.size} cells")
             _strong_pulse(device, tile, kind, step, work.job.writing)
         for number in range(step.reads):
             parts = []
@@ -168,16 +170,25 @@ def scan(work: Work, step: Scan) -> Iterator[Tick]:
 
 
 def _strong_pulse(device: Device, cells: Cells, kind: Kind, step: Scan, bias: Bias) -> None:
+    """One SET of all cells, or a RESET repeated on those that still conduct.
+
+    A share of cells misses a RESET by chance; only one that misses them all is stuck.
+    """
     if kind is Kind.SET:
         gates = np.full(cells.size, step.set_gate)
         volts = np.full(cells.size, bias.set_volts)
         device.apply(set_pulse(cells, volts, gates, bias, device.spec))
-    else:
-        volts = np.full(cells.size, bias.reset_stop_volts)
-        device.apply(reset_pulse(cells, volts, bias, device.spec))
+        return
+    left = cells
+    for _ in range(step.resets):
+        volts = np.full(left.size, bias.reset_stop_volts)
+        device.apply(reset_pulse(left, volts, bias, device.spec))
+        left = left[device.read(left) > step.thresholds.stuck_lrs_siemens]
+        if left.size == 0:
+            return
 
 
-def form_cells(work: Work, step: Form) -> Iterator[Tick]:
+def form_cells(work: Work, step: Form) -> Ticks:
     """Form the mapped cells that do not conduct; then RESET those that were formed."""
     cells = work.subject.cells
     rounds = []
@@ -201,7 +212,7 @@ def form_cells(work: Work, step: Form) -> Iterator[Tick]:
     }
 
 
-def tune(work: Work, step: Tune, generator: np.random.Generator) -> Iterator[Tick]:
+def tune(work: Work, step: Tune, generator: np.random.Generator) -> Ticks:
     """Gate sweep on a random sample of mapped cells, without those known to be stuck."""
     cells = work.subject.cells
     cells = cells[~np.isin(cells, work.stuck)]
@@ -230,7 +241,7 @@ def tune(work: Work, step: Tune, generator: np.random.Generator) -> Iterator[Tic
     }
 
 
-def first_program(work: Work, step: Program) -> Iterator[Tick]:
+def first_program(work: Work, step: Program) -> Ticks:
     """The first programming of the mapped cells; then one reading a second later."""
     target = work.subject.target(work.need_curve())
     cells = work.subject.cells
@@ -248,7 +259,7 @@ def first_program(work: Work, step: Program) -> Iterator[Tick]:
     work.arrays |= {"siemens": siemens, "open_cells": np.zeros(0, np.int64)}
 
 
-def _closed_loop(work: Work, recipe: Recipe, settle: float) -> Iterator[Tick]:
+def _closed_loop(work: Work, recipe: Recipe, settle: float) -> Ticks:
     target = work.subject.target(work.need_curve())
     cells = work.subject.cells
     rounds: list[Round] = []
@@ -288,7 +299,7 @@ def _note_yield(work: Work, siemens: Floats) -> None:
     }
 
 
-def evaluate(work: Work, step: Evaluate) -> Iterator[Tick]:
+def evaluate(work: Work, step: Evaluate) -> Ticks:
     """Test accuracy from a reading of the cells `delay` after the last write."""
     yield Tick(0, 2, f"reading {work.subject.cells.size} cells")
     siemens = settled_reading(work.device, work.subject.cells, step.delay)
@@ -304,7 +315,7 @@ def _judge(work: Work, siemens: Floats) -> None:
     work.arrays.setdefault("siemens", siemens)
 
 
-def recover_rvw(work: Work, step: RecoverRVW) -> Iterator[Tick]:
+def recover_rvw(work: Work, step: RecoverRVW) -> Ticks:
     """Read-verify-write every cell into its window, then evaluate from a fresh reading."""
     yield from _closed_loop(work, step.recipe, step.delay)
     _judge(work, work.arrays["siemens"])
@@ -313,7 +324,7 @@ def recover_rvw(work: Work, step: RecoverRVW) -> Iterator[Tick]:
     yield Tick(size, size, f"accuracy {work.accuracy:.2%}")
 
 
-def recover_rsa(work: Work, step: RecoverRSA, generator: np.random.Generator) -> Iterator[Tick]:
+def recover_rsa(work: Work, step: RecoverRSA, generator: np.random.Generator) -> Ticks:
     """Train a random few digital parameters on what the cells hold; no cell is written.
 
     The reading that it is trained on and the one that it is judged on are two.

@@ -61,9 +61,10 @@ def layout_of(contents: Contents) -> Layout | None:
     """The mapping of a run, or None when it was not written (or lacks an array)."""
     stored = contents.layout
     wanted = ("cells", "target", "low", "high", "level", "levels")
-    if any(name not in stored for name in wanted) or stored["cells"].size == 0:
+    device = contents.result.device
+    if device is None or any(n not in stored for n in wanted) or stored["cells"].size == 0:
         return None
-    tile, row, col = places(stored["cells"], contents.result.device)
+    tile, row, col = places(stored["cells"], device)
     count = stored["cells"].size
     names = stored.get("layer_names", np.empty(0, dtype=str))
     return Layout(

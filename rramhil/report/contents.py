@@ -1,4 +1,4 @@
-"""What a run's folder holds, read once and forgivingly: a missing piece is absence, not an error."""
+"""What a run's folder holds, read once and forgivingly: a missing piece is absence, no error."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from rramhil.job.result import RunResult
+from rramhil.job.result import Interval, RunResult
 from rramhil.report import style
 from rramhil.report.contents import Arrays, Contents
 from rramhil.report.summary import SummaryRow, percent, summary_table, title_of
@@ -63,34 +63,35 @@ def _bar(axes: Axes, place: int, row: SummaryRow, colour: str) -> None:
     height = 100 * (row.accuracy or 0)
     axes.bar(place, height, width=0.56, color=colour)
     if row.interval is not None:
-        axes.errorbar(place, height, yerr=_whiskers(row), color=style.INK, capsize=4, lw=1.2)
+        _interval(axes, (place, height), row.interval, style.INK)
     axes.annotate(
         percent(row.accuracy), (place, 102.5), ha="center", va="bottom", weight="bold", size=10
     )
 
 
-def _whiskers(row: SummaryRow) -> NDArray[np.float64]:
-    assert row.interval is not None and row.accuracy is not None
-    ends = (row.accuracy - row.interval.low, row.interval.high - row.accuracy)
-    return 100 * np.maximum(np.array(ends, dtype=np.float64), 0).reshape(2, 1)
+def _interval(axes: Axes, place: tuple[float, float], interval: Interval, colour: str) -> None:
+    ends = (place[1] - 100 * interval.low, 100 * interval.high - place[1])
+    whiskers = np.maximum(np.array(ends), 0).reshape(2, 1)
+    axes.errorbar(*place, yerr=whiskers, color=colour, capsize=4, lw=1.2)
 
 
 def accuracy_against_cost(result: RunResult) -> Figure | None:
     """Test accuracy against the device time of each way (logarithmic)."""
-    rows = [
-        row
+    places = {
+        row.name: (row.cost.device_seconds, 100 * row.accuracy)
         for row in _ways(result)
         if row.accuracy is not None and row.cost is not None and row.cost.device_seconds > 0
-    ]
-    if len(rows) < 2:
+    }
+    if len(places) < 2:
         return None
     colours = colours_of(result)
     figure, axes = style.one_panel()
-    for row in rows:
-        assert row.cost is not None and row.accuracy is not None
-        place = (row.cost.device_seconds, 100 * row.accuracy)
+    for row in _ways(result):
+        if row.name not in places:
+            continue
+        place = places[row.name]
         if row.interval is not None:
-            axes.errorbar(*place, yerr=_whiskers(row), color=colours[row.name], capsize=3, lw=1.2)
+            _interval(axes, place, row.interval, colours[row.name])
         axes.plot(*place, "o", ms=9, color=colours[row.name])
         axes.annotate(row.title, place, xytext=(9, 5), textcoords="offset points", weight="bold")
     ideal = result.accuracy.ideal_mapping
@@ -100,7 +101,7 @@ def accuracy_against_cost(result: RunResult) -> Figure | None:
             "ideal mapping", (1, 100 * ideal), xycoords=("axes fraction", "data"), ha="right",
             va="bottom", xytext=(0, 2), textcoords="offset points", size=8.5,
         )  # fmt: skip
-    times = [row.cost.device_seconds for row in rows if row.cost is not None]
+    times = [seconds for seconds, _ in places.values()]
     axes.set_xscale("log")
     axes.set_xlim(10 ** np.floor(np.log10(min(times) / 2)), 10 ** np.ceil(np.log10(max(times) * 3)))
     axes.xaxis.set_major_formatter(style.si("s"))
@@ -119,7 +120,9 @@ def convergence(contents: Contents) -> Figure | None:
     curves = {
         step.name: np.asarray(arrays["open_cells"], dtype=np.float64)
         for step in contents.result.steps
-        if (arrays := contents.arrays.get(step.index, {})) and _has_rounds(arrays)
+        if step.do in ("program", "recover")
+        and (arrays := contents.arrays.get(step.index, {}))
+        and _has_rounds(arrays)
     }
     if not curves:
         return None
@@ -176,7 +179,9 @@ def learning_curve(name: str, arrays: Arrays) -> Figure | None:
     return figure
 
 
-def _accuracies(axes: Axes, epoch: NDArray[np.generic], arrays: Mapping[str, NDArray[np.generic]]) -> None:
+def _accuracies(
+    axes: Axes, epoch: NDArray[np.generic], arrays: Mapping[str, NDArray[np.generic]]
+) -> None:
     lines = {
         "validation_accuracy": ("validation accuracy", style.REPAIRS[0]),
         "train_accuracy": ("training accuracy", style.REPAIRS[3]),

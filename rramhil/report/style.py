@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -34,7 +35,7 @@ FAULTS = {
 _DARK = {INK: "#e8eaed", MUTED: "#a9b1bb", GRID: "#3a404a", PAPER: "#181b20",
          "#0072b2": "#4aa3e0", "#009e73": "#2cc295"}  # fmt: skip
 _FONTS = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 11,
@@ -64,6 +65,7 @@ _SETTINGS = {
     "savefig.facecolor": PAPER,
     "figure.constrained_layout.use": True,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "svg.hashsalt": "rramhil",
 }
 

@@ -1,0 +1,175 @@
+"""The tables of the report, as HTML elements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from rramhil.cost import Cost
+from rramhil.job.result import RunResult
+from rramhil.report.cells import Layout, LevelYield, State, level_yields
+from rramhil.report.contents import Contents
+from rramhil.report.markup import Child, Element, element, number, table
+from rramhil.report.summary import NOTHING, SummaryRow, count, percent, points, summary_table
+from rramhil.units import show
+
+_EVENTS_SHOWN = 50
+
+
+def _seconds(value: float) -> str:
+    return show(value, "s")
+
+
+def _energy(value: float) -> str:
+    return f"about {show(value, 'J', 2)}" if value else show(value, "J")
+
+
+def _wear(value: float) -> str:
+    return show(value, "V·s")
+
+
+_COST_LINES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("Device time", "device_seconds", _seconds),
+    ("Host time", "host_seconds", _seconds),
+    ("Pulses (cells × pulses)", "pulses", lambda n: count(int(n))),
+    ("… SET", "sets", lambda n: count(int(n))),
+    ("… RESET", "resets", lambda n: count(int(n))),
+    ("… FORM", "forms", lambda n: count(int(n))),
+    ("Reads (cells × reads)", "reads", lambda n: count(int(n))),
+    ("Digital parameters", "digital_parameters", lambda n: count(int(n))),
+    ("… sparse entries", "sparse_parameters", lambda n: count(int(n))),
+    ("… share of the weights", "sparse_share", lambda share: percent(share, 2)),
+    ("… retrained biases", "retrained_biases", lambda n: count(int(n))),
+    ("… column gains", "column_gains", lambda n: count(int(n))),
+    ("Index memory (bits)", "index_bits", lambda n: count(int(n))),
+    ("Calibration images", "images", lambda n: count(int(n))),
+    ("Labels used", "labels", lambda n: count(int(n))),
+    ("Validation images", "validation_images", lambda n: count(int(n))),
+    ("Energy of the pulses, estimate", "joules_estimate", _energy),
+    ("Wear (high voltage × time)", "high_voltage_volt_seconds", _wear),
+)
+
+
+def cost_table(result: RunResult) -> Element:
+    """Accuracy and price, a column a way; exact numbers are in each cell's data value."""
+    rows = summary_table(result)
+    lines: list[list[Child]] = [
+        ["Test accuracy", *(number(row.accuracy, percent(row.accuracy, 2)) for row in rows)],
+        ["95 % interval (Wilson)", *(_interval(row) for row in rows)],
+        ["Loss against ideal mapping (points)", *(number(r.loss, points(r.loss)) for r in rows)],
+    ]
+    for words, field, shown in _COST_LINES:
+        values = [None if row.cost is None else getattr(row.cost, field) for row in rows]
+        if field in _ALWAYS or any(values):
+            cells = [number(v, "" if v is None else shown(v)) for v in values]
+            lines.append([words, *cells])
+    return table(["", *(row.title for row in rows)], lines, class_="numbers")
+
+
+_ALWAYS = frozenset(Cost.model_fields) & {
+    "device_seconds", "host_seconds", "pulses", "reads", "digital_parameters", "index_bits",
+    "images", "labels", "joules_estimate",
+}  # fmt: skip
+
+
+def _interval(row: SummaryRow) -> Element:
+    if row.interval is None:
+        return element("span", NOTHING)
+    low, high = percent(row.interval.low), percent(row.interval.high)
+    return element("span", f"{low} to {high} (n = {count(row.interval.images)})")
+
+
+def yield_table(layout: Layout, states: list[State]) -> Element:
+    """Cells in their window, level by level, for each state; then all levels together."""
+    yields = [level_yields(layout, state.siemens) for state in states]
+    head = ["Level", "Target", "Cells"]
+    for state in states:
+        head += [f"{state.title}: in window", "median", "r.m.s. error"]
+    lines: list[list[Child]] = []
+    for of_level in zip(*yields, strict=True):
+        first = of_level[0]
+        cells = [cell for one in of_level for cell in _yield_cells(one)]
+        target = number(first.target, show(first.target, "S"))
+        lines.append([str(first.level), target, number(first.cells, count(first.cells)), *cells])
+    totals = [cell for each in yields for cell in _total_cells(each)]
+    lines.append(["all", "", number(layout.count, count(layout.count)), *totals])
+    return table(head, lines, class_="numbers")
+
+
+def _yield_cells(one: LevelYield) -> Iterator[Child]:
+    share = one.inside / one.cells
+    yield number(share, percent(share))
+    yield number(one.median, show(one.median, "S"))
+    yield number(one.rms_error, show(one.rms_error, "S"))
+
+
+def _total_cells(each: list[LevelYield]) -> Iterator[Child]:
+    share = sum(one.inside for one in each) / sum(one.cells for one in each)
+    yield number(share, percent(share))
+    yield ""
+    yield ""
+
+
+def steps_table(result: RunResult) -> Element:
+    """Each step: outcome, ledger rows, price, findings."""
+    lines: list[list[Child]] = [
+        [
+            f"{step.index + 1} {step.name}",
+            step.do,
+            step.outcome,
+            f"{count(step.first_row)} to {count(step.last_row)}",
+            number(step.cost.device_seconds, _seconds(step.cost.device_seconds)),
+            number(step.cost.pulses, count(step.cost.pulses)),
+            number(step.cost.reads, count(step.cost.reads)),
+            ", ".join(f"{name} {_finding(value)}" for name, value in step.findings.items()),
+        ]
+        for step in result.steps
+    ]
+    head = ["Step", "Does", "Outcome", "Ledger rows", "Device time", "Pulses", "Reads", "Findings"]
+    return table(head, lines)
+
+
+def _finding(value: float | int | str | bool | None) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: NOTHING}[value]
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def record_table(contents: Contents) -> Element:
+    """Where every transaction is written down, and with what the run can be repeated."""
+    result = contents.result
+    device = result.device
+    lines: list[list[Child]] = [
+        ["Run", element("code", result.run)],
+        ["Outcome", result.outcome],
+        ["Device", element("code", result.address)],
+        ["Station file", element("code", result.station) if result.station else "none"],
+        ["Die", f"{device.serial} ({device.model})" if device is not None else "never connected"],
+        ["Ledger", element("code", result.ledger)],
+        ["Ledger head", element("code", result.ledger_head)],
+        ["Seed", str(result.seed)],
+        *(_named("Version of", result.versions, code=False)),
+        *(_named("Indices (sha256) of", result.splits, code=True)),
+    ]
+    return table(["", ""], lines, class_="record")
+
+
+def _named(words: str, values: Mapping[str, str], *, code: bool) -> Iterator[list[Child]]:
+    for name, value in values.items():
+        yield [f"{words} {name}", element("code", value) if code else value]
+
+
+def events_table(contents: Contents) -> Element | None:
+    """The last warnings and errors of the event log, or None when there were none."""
+    severe = [e for e in contents.events if e.get("level") in ("warning", "error", "critical")]
+    if not severe:
+        return None
+    known = ("event", "level", "timestamp", "run")
+    lines: list[list[Child]] = [
+        [
+            str(event.get("level", "")),
+            str(event.get("event", "")),
+            ", ".join(f"{k} {v}" for k, v in event.items() if k not in known),
+        ]
+        for event in severe[-_EVENTS_SHOWN:]
+    ]
+    return table(["Level", "Event", "Details"], lines)

@@ -1,1 +1,24 @@
+"""The command line. Importing it imports no command's work: that happens when one is called."""
 
+from __future__ import annotations
+
+from rramhil.cli import bench, data, init, ledger, look, run
+from rramhil.cli.app import app
+
+CALIBRATE, LOOK, BENCH, FILES = "Calibrate", "Look back", "At the bench", "Files and data"
+
+app.command("run", rich_help_panel=CALIBRATE)(run.run)
+app.command("resume", rich_help_panel=CALIBRATE)(run.resume)
+app.command("replay", rich_help_panel=CALIBRATE)(run.replay)
+app.command("show", rich_help_panel=LOOK)(look.show)
+app.command("report", rich_help_panel=LOOK)(look.report)
+app.command("export", rich_help_panel=LOOK)(look.export)
+app.add_typer(ledger.app, name="ledger", rich_help_panel=LOOK)
+app.command("devices", rich_help_panel=BENCH)(bench.devices)
+app.command("init", rich_help_panel=FILES)(init.init)
+app.add_typer(data.app, name="data", rich_help_panel=FILES)
+
+
+def main() -> None:
+    """The entry point of the command `rramhil`."""
+    app()

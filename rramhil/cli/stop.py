@@ -1,0 +1,64 @@
+"""Ctrl-C once: stop at the next safe point. Twice: at once. SIGTERM counts as one Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+SOON = "stopping at the next safe point; press Ctrl-C again to stop at once"
+NOW = "stopping at once"
+WAIT = "the outputs are being switched off; one moment"
+
+
+class Stop:
+    """Counts requests to stop while it is entered (main thread only).
+
+    `tell` is called inside a signal handler with the line to show: it must neither lock nor
+    write to a buffered stream. After the second Ctrl-C no further one interrupts, so that
+    whoever switches the outputs off is left to do it.
+    """
+
+    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
+        self._tell = tell or write_stderr
+        self._asked = False
+        self._at_once = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def asked(self) -> bool:
+        """Whether the work should end at the next point where no pulse is in flight."""
+        return self._asked
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if not self._asked:
+            self._asked = True
+            self._tell(SOON)
+        elif self._at_once:
+            self._tell(WAIT)
+        elif number == signal.SIGINT:
+            self._at_once = True
+            self._tell(NOW)
+            raise KeyboardInterrupt
+
+
+def write_stderr(line: str) -> None:
+    """One line straight to file descriptor 2: safe in a signal handler."""
+    os.write(2, f"\n{line}\n".encode())

@@ -4,6 +4,7 @@
 is written. `rramhil.journal` puts a device's calls into it.
 """
 
+from rramhil.ledger.export import export as export
 from rramhil.ledger.reader import LedgerReader as LedgerReader
 from rramhil.ledger.reader import Session as Session
 from rramhil.ledger.reader import Totals as Totals

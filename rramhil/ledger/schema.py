@@ -22,6 +22,7 @@ APPLICATION_ID = 0x7272616D
 SCHEMA_VERSION = 1
 GENESIS = bytes(32)
 HIGH_VOLTS = 0.0
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 COLUMNS = (
     "row", "run", "session", "op", "phase", "intent", "kind", "cells", "min_volts", "max_volts",
     "seconds", "volt_seconds", "before", "after", "at", "data",
@@ -146,7 +147,7 @@ class Row:
 def next_hash(head: bytes, columns: Sequence[Any], body: bytes | None) -> bytes:
     """The hash of a row whose columns are `columns` (order of COLUMNS) after the row `head`."""
     digest = hashlib.sha256(head)
-    digest.update(json.dumps(columns, separators=(",", ":")).encode())
+    digest.update(_compact(columns).encode())
     digest.update(body or b"")
     return digest.digest()
 

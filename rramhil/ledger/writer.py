@@ -315,7 +315,7 @@ def _lock(folder: Path, serial: str) -> FileLock:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _refuse_network(folder)
-        lock = FileLock(folder / "ledger.lock")
+        lock = FileLock(folder / "ledger.lock", thread_local=False)
         lock.acquire(timeout=0)
         (folder / "ledger.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
         return lock

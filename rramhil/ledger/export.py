@@ -1,0 +1,117 @@
+"""A ledger as a table for other tools: one line for each cell of each read, apply and program."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rramhil.ledger.codec import Array
+from rramhil.ledger.reader import LedgerReader
+from rramhil.ledger.schema import LedgerError, Row
+
+FORMATS = ("parquet", "csv")
+PER_CALL = ("row", "run", "session", "op", "phase", "kind", "seconds", "before", "after", "at")
+PER_CELL = ("cell", "volts", "gate_volts", "limit_amps", "siemens")
+_TEXTS = {"run", "op", "phase", "kind"}
+_INTEGERS = {"row", "session", "cell"}
+_OPS = ("read", "apply", "program")
+
+Table = Mapping[str, Any]
+
+
+def export(reader: LedgerReader, path: Path | str, to: str, run: str | None = None) -> int:
+    """Write the cell-transactions of a ledger (of one run) to `path`; returns how many.
+
+    Columns: PER_CALL and PER_CELL, in SI units. `row` and `phase` of a pulse are the row of its
+    intent and the phase of its outcome ('intent' where there is none); `siemens` is empty for
+    pulses and refused calls. Raises `LedgerError` in one sentence.
+    """
+    if to not in FORMATS:
+        raise LedgerError(f"cannot export to {to!r}; choose {' or '.join(FORMATS)}")
+    tables = _tables(reader.rows(run, ops=_OPS))
+    path = Path(path)
+    try:
+        return _write_csv(path, tables) if to == "csv" else _write_parquet(path, tables)
+    except OSError as error:
+        raise LedgerError(
+            f"{path} cannot be written ({error.strerror or error}); choose another file"
+        ) from None
+
+
+def _tables(rows: Iterable[Row]) -> Iterator[Table]:
+    intent: Row | None = None
+    for row in rows:
+        if intent is not None and row.intent != intent.row:
+            yield _table(intent, None)
+        if row.phase == "intent":
+            intent = row
+            continue
+        yield _table(intent, row) if intent and row.intent else _table(row, row)
+        intent = None
+    if intent is not None:
+        yield _table(intent, None)
+
+
+def _table(asked: Row, outcome: Row | None) -> Table:
+    arrays: dict[str, Array] = asked.decode()
+    if outcome is not None and outcome is not asked:
+        arrays = {**outcome.decode(), **arrays}
+    count = arrays["cells"].size if "cells" in arrays else 0
+    call = {name: getattr(asked, name) for name in PER_CALL}
+    call["phase"] = outcome.phase if outcome else asked.phase
+    call["after"] = outcome.after if outcome else None
+    cells = {"cell": arrays.get("cells", np.empty(0, np.int64))}
+    return {"count": count, **call, **cells, **{n: arrays.get(n) for n in PER_CELL[1:]}}
+
+
+def _write_csv(path: Path, tables: Iterable[Table]) -> int:
+    written = 0
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow((*PER_CALL, *PER_CELL))
+        for table in tables:
+            count = table["count"]
+            call = [table[name] for name in PER_CALL]
+            columns = [
+                [""] * count if table[name] is None else table[name].tolist() for name in PER_CELL
+            ]
+            lines.writerows([*call, *cells] for cells in zip(*columns, strict=True))
+            written += count
+    return written
+
+
+def _write_parquet(path: Path, tables: Iterable[Table]) -> int:
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise LedgerError(
+            "exporting to Parquet needs pyarrow; install it with pip install 'rramhil[export]', "
+            "or export to csv"
+        ) from None
+
+    def kind(name: str) -> Any:
+        if name in _TEXTS:
+            return arrow.dictionary(arrow.int32(), arrow.string())
+        return arrow.int64() if name in _INTEGERS else arrow.float64()
+
+    schema = arrow.schema([(name, kind(name)) for name in (*PER_CALL, *PER_CELL)])
+    written = 0
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        for table in tables:
+            count = table["count"]
+            if not count:
+                continue
+            columns = [
+                arrow.array([table[name]] * count, schema.field(name).type) for name in PER_CALL
+            ]
+            for name in PER_CELL:
+                values = [None] * count if table[name] is None else table[name]
+                columns.append(arrow.array(values, schema.field(name).type, from_pandas=False))
+            writer.write_table(arrow.table(columns, schema=schema))
+            written += count
+    return written

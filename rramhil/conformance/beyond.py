@@ -85,10 +85,10 @@ def freeze(bench: Bench) -> str:
         return "refused: the die keeps its own state"
     try:
         state = bench.device.freeze()
+        first = bench.device.read(bench.probe)
+        bench.device.thaw(state)
     except Refused as reason:
         raise NotChecked(str(reason)) from None
-    first = bench.device.read(bench.probe)
-    bench.device.thaw(state)
     if not np.array_equal(first, bench.device.read(bench.probe), equal_nan=True):
         raise Broken("the thawed die reads otherwise")
     return f"{len(state)} bytes"

@@ -1,0 +1,188 @@
+"""The host is killed at every bad moment; the ledger never says more or less than the chip.
+
+For each cell and kind: done <= pulses that the chip counted <= done + doubtful.
+RRAMHIL_KILLS=50 does that many kills at random moments, besides those timed by the board.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from boards import host
+
+from rramhil.device import Ints
+from rramhil.ledger import LedgerReader
+from rramhil_drivers.scales import KINDS
+
+HERE = Path(__file__).parent
+STAGES = ("received", "pulsed", "replied")
+KILLS_A_STAGE = 5
+RANDOM_KILLS = int(os.environ.get("RRAMHIL_KILLS", "8"))
+CALL_CELLS = 200
+
+
+def small_chip(folder: Path) -> str:
+    """The address of the 40 nm macro cut down to 64 x 64 cells, so that counts are quick."""
+    lines = (files("rramhil_fixtures") / "chips/40nm.toml").read_text().splitlines()
+    sizes = {"rows": "64", "cols": "64", "tiles": "1"}
+    cut = [f"{k} = {sizes[k]}" if (k := line.split(" =")[0]) in sizes else line for line in lines]
+    chip = folder / "small.toml"
+    chip.write_text("\n".join(cut))
+    return f"emulator:{chip}"
+
+
+@dataclass
+class BoardProcess:
+    process: subprocess.Popen[str]
+    address: str
+
+    def order(self, pid: int, stage: str, number: int) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{pid} {stage} {number}\n")
+        self.process.stdin.flush()
+
+    def told(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        return dict(json.loads(self.process.stdout.readline()))
+
+    def counts(self) -> Ints:
+        """Pulses that the chip counted, (kind, cell)."""
+        with host(self.address.removeprefix("serial:")) as device:
+            cells = np.arange(device.spec.size)
+            return np.stack([device.counts(kind, cells) for kind in KINDS])
+
+
+@contextmanager
+def killer_board(device: str) -> Iterator[BoardProcess]:
+    with subprocess.Popen(
+        [sys.executable, str(HERE / "killer_board.py"), device, "--max-seconds", "600"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            yield BoardProcess(process, process.stdout.readline().strip())
+        finally:
+            process.communicate(timeout=20)
+
+
+def start_host(board: BoardProcess, ledger: Path, passes: int) -> subprocess.Popen[str]:
+    """A host that has loaded its modules, or is about to, and waits for `go`."""
+    return subprocess.Popen(
+        [sys.executable, str(HERE / "host_job.py"), board.address, str(ledger), str(passes)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def hire(hosts: ExitStack, board: BoardProcess, ledger: Path) -> subprocess.Popen[str]:
+    """A host with more to do than it will live to see."""
+    process = hosts.enter_context(start_host(board, ledger, 1000))
+    hosts.callback(process.kill)
+    return process
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+@dataclass
+class Books:
+    """What the ledger says and what the chip counted, (kind, cell), at one moment."""
+
+    done: Ints
+    doubtful: Ints
+    counted: Ints
+    open_doubt: Ints
+
+    @classmethod
+    def look(cls, board: BoardProcess, ledger: Path) -> Books:
+        with LedgerReader(ledger / "ledger.sqlite") as reader:
+            wear, open_doubt = reader.wear(), reader.doubtful()
+        done = np.stack([wear.done[kind] for kind in KINDS])
+        doubtful = np.stack([wear.doubtful[kind] for kind in KINDS])
+        return cls(done, doubtful, board.counts(), open_doubt)
+
+    def agree(self) -> None:
+        assert (self.done <= self.counted).all()
+        assert (self.counted <= self.done + self.doubtful).all()
+        assert self.open_doubt.size <= CALL_CELLS
+
+
+def undone(books: Books, before: Books, told: dict[str, Any]) -> set[int]:
+    """Pulses that the chip counted and the ledger does not know as done, in the frame told of."""
+    cells = told["kind"], np.array(told["cells"])
+    since = (books.counted - before.counted)[cells] - (books.done - before.done)[cells]
+    return set(since.tolist())
+
+
+@pytest.mark.system
+@pytest.mark.timeout(120 + 5 * RANDOM_KILLS)
+def test_no_pulse_is_lost_from_the_ledger_and_none_is_doubled(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    ledger = tmp_path / "ledger"
+    plan = [*STAGES] * KILLS_A_STAGE + ["at random"] * RANDOM_KILLS
+    seen: Counter[str] = Counter()
+    with killer_board(small_chip(tmp_path)) as board, ExitStack() as hosts:
+        assert finish(board, ledger)["doubtful"] == 0
+        before = Books.look(board, ledger)
+        before.agree()
+        waiting = hire(hosts, board, ledger)
+        for moment in rng.permutation(plan).tolist():
+            victim, waiting = waiting, hire(hosts, board, ledger)
+            if moment in STAGES:
+                board.order(victim.pid, moment, int(rng.integers(1, 40)))
+                go(victim)
+                told = board.told()
+            else:
+                go(victim)
+                time.sleep(rng.uniform(0.0, 0.6))
+                victim.kill()
+            assert victim.wait(60) == -9
+            books = Books.look(board, ledger)
+            books.agree()
+            if moment in STAGES:
+                assert told["stage"] == moment
+                undone_pulses = undone(books, before, told)
+                expected = {"received": {0}, "pulsed": {1}, "replied": {0, 1}}[moment]
+                assert undone_pulses <= expected
+                assert set(told["cells"]) <= set(books.open_doubt.tolist()) or moment == "replied"
+            seen[moment] += 1
+            before = books
+        report = finish(board, ledger)
+        after = Books.look(board, ledger)
+    print(f"kills of the host: {sum(seen.values())} ({dict(seen)}); the job then ended: {report}")
+    assert sum(seen.values()) >= 20
+    assert all(seen[stage] == KILLS_A_STAGE for stage in STAGES)
+    assert report["inside"] > 0.9
+    assert report["doubtful"] == 0
+    assert report["torch"] is False
+    after.agree()
+    assert after.open_doubt.size == 0
+    assert ((after.done - before.done) == (after.counted - before.counted)).all()
+    with LedgerReader(ledger / "ledger.sqlite") as reader:
+        assert reader.verify().ok
+
+
+def finish(board: BoardProcess, ledger: Path) -> dict[str, Any]:
+    """Do the job to its end, in a process that nobody kills."""
+    with start_host(board, ledger, 2) as last:
+        go(last)
+        out, _ = last.communicate(timeout=60)
+    assert last.returncode == 0
+    return dict(json.loads(out))

@@ -3,15 +3,12 @@
     python scripts/train_networks.py digits
     python scripts/train_networks.py lenet5-mnist --data FOLDER
 
-Seeded: the same versions and number of threads write the same file.
+Seeded and on one thread: the same versions write the same file.
 """
 
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-
-import numpy as np
-import torch
 
 from rramhil.device import ReadLimits, Spec
 from rramhil.mapping import Levels, TwoColumn, map_network
@@ -25,6 +22,7 @@ from rramhil.nn.network import (
     load_network,
     save_network,
 )
+from rramhil.nn.repeatable import repeatable
 from rramhil.nn.splits import Splits, make_splits
 from rramhil.nn.train import Recipe, train
 
@@ -33,8 +31,9 @@ SEED = 0
 LEVELS = Levels(count=10, lowest=1e-6, highest=40e-6, tolerance=1e-6)
 
 DIGITS = (
-    Layer(name="fc1", kind="linear", inputs=64, outputs=96),
-    Layer(name="fc2", kind="linear", inputs=96, outputs=10, relu=False),
+    Layer(name="fc1", kind="linear", inputs=64, outputs=128),
+    Layer(name="fc2", kind="linear", inputs=128, outputs=64),
+    Layer(name="fc3", kind="linear", inputs=64, outputs=10, relu=False),
 )
 LENET5 = (
     Layer(name="conv1", kind="convolution", inputs=1, outputs=6, kernel=5, padding=2, pool=2),
@@ -103,6 +102,5 @@ def die() -> Spec:
 
 
 if __name__ == "__main__":
-    torch.use_deterministic_algorithms(True)
-    np.seterr(all="raise")
-    main()
+    with repeatable():
+        main()

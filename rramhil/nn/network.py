@@ -21,7 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
@@ -180,7 +180,7 @@ def save_network(network: Network, path: Path) -> None:
     tensors = {f"{name}.weight": weight.contiguous() for name, weight in network.weights.items()}
     tensors |= {f"{name}.bias": bias.contiguous() for name, bias in network.biases.items()}
     card = json.dumps(network.card.model_dump(mode="json"), sort_keys=True)
-    save_file(tensors, path, metadata={"card": card})
+    path.write_bytes(save(tensors, metadata={"card": card}))
 
 
 def network_names() -> list[str]:

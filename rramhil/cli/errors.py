@@ -73,7 +73,8 @@ def _explain(error: BaseException) -> Failure:
     if isinstance(error, DeviceError):
         doubtful = int(error.maybe.size)
         if doubtful:
-            message += f" ({doubtful} cells were possibly pulsed; the next run reads them first)"
+            cells = "1 cell was" if doubtful == 1 else f"{doubtful} cells were"
+            message += f" ({cells} possibly pulsed; the next run on this die reads them first)"
         code = WRONG_INPUT if isinstance(error, Refused) else FAILED
         return Failure(kind=kind, message=message, exit_code=code, doubtful_cells=doubtful)
     if type(error).__module__.partition(".")[0].startswith("rramhil") and message:

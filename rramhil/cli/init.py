@@ -124,7 +124,7 @@ FILES = {"job.toml": JOB, "station.toml": STATION}
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(metavar="[FOLDER]", help="Where to; made if it does not exist.")
+        Path, typer.Argument(metavar="FOLDER", help="Where to; made if it does not exist.")
     ] = Path("."),
     json: Json = False,
 ) -> None:

@@ -30,7 +30,7 @@ def verify(
     which: Annotated[
         str,
         typer.Argument(
-            metavar="[PATH|SERIAL|RUN]",
+            metavar="PATH|SERIAL|RUN",
             help="A ledger file or its folder, a die's serial, or a run.",
             autocompletion=complete.run_ids,
         ),

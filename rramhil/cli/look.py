@@ -30,7 +30,7 @@ def show(
     run: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RUN]",
+            metavar="RUN",
             help="A run's id, its unique beginning, or 'last'. None: list all runs.",
             autocompletion=complete.run_ids,
         ),
@@ -113,9 +113,10 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
     json: Json = False,
 ) -> None:
-    """Write a run's ledger rows as a table, one row a transaction."""
+    """Write what a run did as a table: one line for each cell of each read and pulse."""
     from rramhil.job.folder import RunFolder
     from rramhil.ledger import LedgerReader
+    from rramhil.ledger import export as write_table
 
     result = RunFolder.find(run).load_result()
     if not result.ledger:
@@ -124,8 +125,8 @@ def export(
     if target.exists() and not force:
         raise UsageError(f"{target} exists; name another file with --out, or give --force")
     with LedgerReader(result.ledger) as ledger:
-        rows = ledger.export(target, to.value, run=result.run)
+        rows = write_table(ledger, target, to.value, run=result.run)
     Terminal(json=json).answer(
-        {"run": result.run, "file": target, "rows": rows},
-        lambda console: console.print(f"{rows:,} rows in {target}", soft_wrap=True),
+        {"run": result.run, "file": target, "cell_transactions": rows},
+        lambda console: console.print(f"{rows:,} cell-transactions in {target}", soft_wrap=True),
     )

@@ -50,14 +50,15 @@ class Lines(View):
     def __init__(self, say: Callable[[str], None], now: Callable[[], float]) -> None:
         self._say = say
         self._now = now
-        self._step = -1
+        self._at: tuple[int, str] | None = None
         self._spoke = 0.0
 
     def watch(self, progress: Progress) -> None:
         now = self._now()
-        if progress.step == self._step and now - self._spoke < LINE_EVERY_SECONDS:
+        at = (progress.step, progress.name)
+        if at == self._at and now - self._spoke < LINE_EVERY_SECONDS:
             return
-        self._step, self._spoke = progress.step, now
+        self._at, self._spoke = at, now
         self._say(line_of(progress))
 
     def hear(self, event: Mapping[str, Any]) -> None:
@@ -80,7 +81,7 @@ class Bars(View):
 
         self._console = console
         self._remark = ""
-        self._step = -1
+        self._at: tuple[int, str] | None = None
         self._bars = Progress(
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description}"),
@@ -108,8 +109,8 @@ class Bars(View):
     def watch(self, progress: Progress) -> None:
         from rich.markup import escape
 
-        if progress.step != self._step:
-            self._step = progress.step
+        if (progress.step, progress.name) != self._at:
+            self._at = (progress.step, progress.name)
             self._bars.reset(self._part, visible=True, description=escape(progress.name))
         known = progress.total > 0
         self._bars.update(

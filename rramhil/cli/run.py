@@ -47,7 +47,7 @@ def run(
     job: Annotated[
         str,
         typer.Argument(
-            metavar="[JOB]",
+            metavar="JOB",
             help="A job file, or the name of a job that comes with rramhil.",
             autocompletion=complete.jobs,
         ),

@@ -132,6 +132,11 @@ class Replay(Device):
 
     # ------------------------------------------------------------------ inside
 
+    @property
+    def ended(self) -> bool:
+        """Whether every recorded call has been played."""
+        return self._next is None
+
     def _go_to(self, row: int, time: float) -> None:
         self._row, self.time = row, time
         self._calls = self._recorded(row)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rramhil.cost import Cost
 
-Outcome = Literal["running", "stopped", "finished", "failed"]
+Outcome = Literal["waiting", "running", "stopped", "finished", "failed"]
 
 
 class _Model(BaseModel):
@@ -51,7 +51,7 @@ class StepResult(_Model):
     index: int
     name: str
     do: str
-    outcome: Outcome = "running"
+    outcome: Outcome = "waiting"
     first_row: int = 0
     last_row: int = 0
     done: int = Field(0, description="cells that an interrupted open-loop step had written")

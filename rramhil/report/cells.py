@@ -138,7 +138,7 @@ def level_yields(layout: Layout, siemens: Floats) -> list[LevelYield]:
 
 
 def top_of_scale(layout: Layout, states: list[State]) -> float:
-    """The upper end of every conductance scale of a run: the highest window, or what was read."""
-    read = [np.nanpercentile(s.siemens[np.isfinite(s.siemens)], 99.8) for s in states
-            if np.isfinite(s.siemens).any()]  # fmt: skip
-    return float(max([1.12 * layout.levels.max(), layout.high.max(), *read]))
+    """Siemens where axes of conductance end: the highest reading, within reason."""
+    read = [float(s.siemens[np.isfinite(s.siemens)].max(initial=0)) for s in states]
+    highest = float(layout.high.max())
+    return min(max([1.05 * highest, *read]), 1.4 * highest)

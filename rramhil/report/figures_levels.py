@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from rramhil.report import style
 from rramhil.report.cells import Floats, Layout, State, top_of_scale
@@ -36,10 +35,11 @@ def target_against_measured(layout: Layout, states: list[State]) -> Figure:
         axes.yaxis.set_major_formatter(style.si("S"))
         axes.set_xlim(across[0], across[-1])
         axes.set_ylim(0, top)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("target conductance")
         axes.grid()
     all_axes[0].set_ylabel("measured conductance")
-    all_axes[0].legend(loc="upper left")
+    figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center")
     bar = figure.colorbar(image, ax=all_axes, label="cells", fraction=0.05, pad=0.015, aspect=24)
     bar.ax.yaxis.set_major_formatter(style.grouped_thousands())
     bar.outline.set_visible(False)
@@ -76,9 +76,9 @@ def level_histograms(layout: Layout, states: list[State]) -> Figure:
             _one_level(axes, layout, state, int(level), shade, edges)
         axes.set_title(state.title, weight="normal", size=10, pad=5)
         axes.set_ylabel("cells of the level")
-        axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+        axes.yaxis.set_major_formatter(style.percent_ticks())
         axes.set_xlim(0, top)
-        axes.set_ylim(bottom=0)
+    all_axes[0].set_ylim(bottom=0)
     all_axes[-1].set_xlabel("conductance (shaded: the windows)")
     all_axes[-1].xaxis.set_major_formatter(style.si("S"))
     figure.suptitle("Levels and their windows", x=0.01, ha="left", weight="bold", size=11)

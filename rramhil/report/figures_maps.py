@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 from rramhil.job.result import DeviceInfo
 from rramhil.report import style
-from rramhil.report.cells import Floats, Layout, State, places, top_of_scale
+from rramhil.report.cells import Floats, Layout, State, places
 from rramhil.report.contents import Arrays
 
 TILES_SHOWN = 4
+_CELLS_SHOWN = 150_000  # keeps the page near three megabytes
 FAULT_NAMES = tuple(style.FAULTS)
 
 
@@ -39,17 +41,22 @@ class _Box:
 
 
 def busiest_tiles(tiles: NDArray[np.int64]) -> list[int]:
-    """The tiles that are drawn: at most `TILES_SHOWN`, those with the most cells, in order."""
+    """The tiles that are drawn, in order: those with the most cells, as the page has room."""
     names, counts = np.unique(tiles, return_counts=True)
-    return sorted(int(t) for t in names[np.argsort(-counts, kind="stable")][:TILES_SHOWN])
+    order = np.argsort(-counts, kind="stable")[:TILES_SHOWN]
+    room = np.cumsum(counts[order]) <= _CELLS_SHOWN
+    room[:1] = True
+    return sorted(int(tile) for tile in names[order[room]])
 
 
 def conductance_maps(tile: int, layout: Layout, states: list[State]) -> Figure:
     """Target, then each state, on one colour scale; cells without an answer stay blank."""
-    top = top_of_scale(layout, states)
+    top = float(layout.high.max())
     pictures = [("Target", layout.target), *((s.title, s.siemens) for s in states)]
     clipped = [(title, np.clip(values, 0, top)) for title, values in pictures]
-    figure = _maps(tile, layout, clipped, style.conductance_colours(), (0, top), "conductance")
+    figure = _maps(
+        tile, layout, clipped, style.conductance_colours(), (0, top), "conductance", "max"
+    )
     figure.suptitle(f"Conductance, tile {tile}", x=0.01, ha="left", weight="bold", size=11)
     return figure
 
@@ -62,7 +69,7 @@ def error_maps(tile: int, layout: Layout, states: list[State]) -> Figure:
     span = float(np.percentile(finite, 98)) if finite.size and finite.any() else 1e-6
     clipped = [(title, np.clip(values, -span, span)) for title, values in errors]
     label = "measured − target"
-    figure = _maps(tile, layout, clipped, style.error_colours(), (-span, span), label)
+    figure = _maps(tile, layout, clipped, style.error_colours(), (-span, span), label, "both")
     figure.suptitle(f"Error, tile {tile}", x=0.01, ha="left", weight="bold", size=11)
     return figure
 
@@ -74,6 +81,7 @@ def _maps(
     colours: Colormap,
     limits: tuple[float, float],
     label: str,
+    extend: Literal["max", "both"],
 ) -> Figure:
     box = _box(layout, tile)
     wide = box.shape[1] > 1.6 * box.shape[0]
@@ -90,7 +98,9 @@ def _maps(
         axes.set_xlabel("column (BL)")
     for axes in all_axes if wide else all_axes[:1]:
         axes.set_ylabel("row (WL)")
-    bar = figure.colorbar(image, ax=all_axes, label=label, fraction=0.05, pad=0.015, aspect=24)
+    bar = figure.colorbar(
+        image, ax=all_axes, label=label, fraction=0.05, pad=0.015, aspect=24, extend=extend
+    )
     bar.ax.yaxis.set_major_formatter(style.si("S"))
     bar.outline.set_visible(False)
     return figure
@@ -101,7 +111,7 @@ def _grid(count: int, box: _Box, wide: bool) -> tuple[Figure, list[Axes]]:
     rows, columns = box.shape
     if wide:
         height = min(max(5.6 * rows / columns, 0.7), 3.2) + 0.75
-        return style.panels(count, 1, 7.4, count * height + 0.3)
+        return style.panels(count, 1, 7.4, count * height + 0.3, "compressed")
     width = min(max(3.0 * columns / rows, 1.0), 3.0)
     return style.panels(
         1, count, count * (width + 0.35) + 1.5, min(3.0 * rows / columns, 3.4) + 1.2
@@ -146,10 +156,12 @@ def fault_map(arrays: Arrays, device: DeviceInfo, layout: Layout | None) -> Figu
     if not masks:
         return None
     tile, row, col = places(arrays["cells"], device)
-    shown = busiest_tiles(tile)
+    shown = sorted(int(number) for number in np.unique(tile)[:TILES_SHOWN])
     columns = min(len(shown), 2)
     lines = -(-len(shown) // columns)
-    figure, all_axes = style.panels(lines, columns, 3.7 * columns + 0.6, 3.6 * lines + 1.0)
+    figure, all_axes = style.panels(
+        lines, columns, 3.7 * columns + 0.6, 3.6 * lines + 1.0, "compressed"
+    )
     for axes, number in zip(all_axes, shown, strict=False):
         _shade_mapped(axes, layout, number)
         for name, mask in masks.items():
@@ -159,7 +171,7 @@ def fault_map(arrays: Arrays, device: DeviceInfo, layout: Layout | None) -> Figu
             label = f"{name} ({int(mask.sum()):,})" if number == shown[0] else None
             axes.scatter(
                 col[here], row[here], s=9, c=colour, marker=marker, label=label, rasterized=
-                int(here.sum()) > 1500, **edges,
+                int(here.sum()) > 400, **edges,
             )  # fmt: skip
         _finish_fault_axes(axes, number, device)
     for axes in all_axes[len(shown) :]:

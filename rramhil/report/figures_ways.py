@@ -10,10 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from rramhil.job.result import Interval, RunResult
+from rramhil.job.result import Interval, RunResult, StepResult
 from rramhil.report import style
 from rramhil.report.contents import Arrays, Contents
 from rramhil.report.summary import SummaryRow, percent, summary_table, title_of
@@ -49,7 +48,7 @@ def accuracy_bars(result: RunResult) -> Figure | None:
     axes.set_xlim(-0.6, max(len(rows), 1) - 0.4)
     axes.set_ylim(0, 112)
     axes.set_yticks(range(0, 101, 20))
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    axes.yaxis.set_major_formatter(style.percent_ticks())
     axes.set_ylabel("test accuracy")
     axes.grid(axis="y")
     axes.tick_params(axis="x", length=0)
@@ -93,20 +92,26 @@ def accuracy_against_cost(result: RunResult) -> Figure | None:
         if row.interval is not None:
             _interval(axes, place, row.interval, colours[row.name])
         axes.plot(*place, "o", ms=9, color=colours[row.name])
-        axes.annotate(row.title, place, xytext=(9, 5), textcoords="offset points", weight="bold")
+        axes.annotate(
+            row.title,
+            place,
+            xytext=(10, 0),
+            textcoords="offset points",
+            weight="bold",
+            va="center",
+            bbox={"fc": style.PAPER, "ec": "none", "pad": 1.2},
+        )
     ideal = result.accuracy.ideal_mapping
     if ideal is not None:
-        axes.axhline(100 * ideal, color=style.INK, ls=":", lw=1.3)
-        axes.annotate(
-            "ideal mapping", (1, 100 * ideal), xycoords=("axes fraction", "data"), ha="right",
-            va="bottom", xytext=(0, 2), textcoords="offset points", size=8.5,
-        )  # fmt: skip
+        label = f"{title_of('ideal_mapping')} {percent(ideal)}"
+        axes.axhline(100 * ideal, color=style.INK, ls=":", lw=1.3, label=label)
+        figure.legend(loc="outside lower center")
     times = [seconds for seconds, _ in places.values()]
     axes.set_xscale("log")
     axes.set_xlim(10 ** np.floor(np.log10(min(times) / 2)), 10 ** np.ceil(np.log10(max(times) * 3)))
     axes.xaxis.set_major_formatter(style.si("s"))
     style.plain_log(axes, "x")
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    axes.yaxis.set_major_formatter(style.percent_ticks())
     axes.margins(y=0.15)
     axes.set_xlabel("device time of this way alone")
     axes.set_ylabel("test accuracy")
@@ -162,8 +167,11 @@ def _mark_end(axes: Axes, left: NDArray[np.float64], colour: str) -> None:
     )  # fmt: skip
 
 
-def learning_curve(name: str, arrays: Arrays) -> Figure | None:
-    """Loss, and accuracy on the validation (and training) images, epoch by epoch."""
+def learning_curve(step: StepResult, arrays: Arrays) -> Figure | None:
+    """Loss, and accuracy on the validation (and training) images, epoch by epoch.
+
+    The step's finding `best_epoch` is the epoch whose parameters were kept.
+    """
     if not {"epoch", "loss"} <= set(arrays) or arrays["epoch"].size == 0:
         return None
     epoch = arrays["epoch"]
@@ -174,8 +182,11 @@ def learning_curve(name: str, arrays: Arrays) -> Figure | None:
     axes.set_xlabel("epoch")
     _accuracies(axes, epoch, arrays)
     axes.grid(axis="x")
-    figure.legend(loc="outside lower center", ncols=3)
-    axes.set_title(f"{title_of(name)}: learning curve")
+    kept = step.findings.get("best_epoch")
+    if isinstance(kept, int):
+        axes.axvline(kept, color=style.INK, lw=1, ls=":", label=f"kept: epoch {kept}")
+    figure.legend(loc="outside lower center", ncols=2)
+    axes.set_title(f"{title_of(step.name)}: learning curve")
     return figure
 
 
@@ -193,7 +204,7 @@ def _accuracies(
     right.spines["right"].set_visible(True)
     for key, (label, colour) in present.items():
         right.plot(epoch, 100 * arrays[key].astype(np.float64), color=colour, label=label)
-    right.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    right.yaxis.set_major_formatter(style.percent_ticks())
     right.set_ylabel("accuracy")
 
 

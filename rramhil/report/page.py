@@ -160,7 +160,7 @@ def _repair(contents: Contents) -> list[Child]:
     figures = [
         _drawn(partial(figures_ways.convergence, contents), "Cells left in each round"),
         *(
-            _drawn(partial(figures_ways.learning_curve, step.name, arrays), "Learning curve")
+            _drawn(partial(figures_ways.learning_curve, step, arrays), "Learning curve")
             for step, arrays in contents.steps_doing("recover")
         ),
     ]

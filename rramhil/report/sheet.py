@@ -36,10 +36,10 @@ th, td { text-align: left; padding: 0.32rem 0.7rem; border-bottom: 1px solid var
   vertical-align: top; }
 thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 500; }
-.numbers th:not(:first-child), .numbers td { text-align: right; white-space: nowrap;
-  font-variant-numeric: tabular-nums; }
-.numbers thead th { white-space: normal; }
-.numbers tbody th { min-width: 9rem; }
+.numbers td, .numbers thead th:not(:first-child) { text-align: right; }
+.numbers td { white-space: nowrap; font-variant-numeric: tabular-nums; }
+.numbers thead th { min-width: 4.5rem; }
+.numbers tbody th { min-width: 4rem; }
 .record th { white-space: nowrap; }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; font-size: 0.85em; }
 code { overflow-wrap: anywhere; }

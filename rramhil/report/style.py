@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter, PercentFormatter
 
 INK, MUTED, GRID, PAPER = "#1f2328", "#5c6570", "#dde1e6", "#ffffff"
 OPEN_LOOP = "#d55e00"
@@ -83,8 +83,8 @@ def conductance_colours() -> ListedColormap:
 
 
 def error_colours() -> ListedColormap:
-    """Blue below the target, red above it, in 64 steps."""
-    return _stepped("RdBu_r", 64)
+    """Blue below the target, red above it, in 33 steps (the middle one is none of both)."""
+    return _stepped("RdBu_r", 33)
 
 
 def _stepped(name: str, steps: int) -> ListedColormap:
@@ -99,9 +99,18 @@ def one_panel(width: float = 4.8, height: float = 3.5) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of `rows` x `columns` axes in reading order, which share both scales; inches."""
-    figure = Figure(figsize=(width, height))
+def panels(
+    rows: int,
+    columns: int,
+    width: float,
+    height: float,
+    layout: Literal["constrained", "compressed"] = "constrained",
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `rows` x `columns` axes in reading order, which share both scales; inches.
+
+    `layout` "compressed" keeps axes of a fixed aspect ratio close together.
+    """
+    figure = Figure(figsize=(width, height), layout=layout)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     return figure, list(axes.flat)
 
@@ -123,6 +132,11 @@ def grouped_thousands() -> FuncFormatter:
     return FuncFormatter(lambda value, _: f"{value:,.0f}".replace(",", "\N{THIN SPACE}"))
 
 
+def percent_ticks() -> PercentFormatter:
+    """Ticks such as 96 %, of values that are percent already."""
+    return PercentFormatter(decimals=0, symbol="\N{NO-BREAK SPACE}%")
+
+
 def plain_log(axes: Axes, which: str) -> None:
     """Label the decades of a logarithmic axis only."""
     (axes.xaxis if which == "x" else axes.yaxis).set_minor_formatter(NullFormatter())
@@ -133,7 +147,7 @@ def to_svg(figure: Figure) -> str:
     out = io.BytesIO()
     FigureCanvasSVG(figure)
     with house_style():
-        figure.savefig(out, format="svg", dpi=160, metadata={"Date": None, "Creator": None})
+        figure.savefig(out, format="svg", dpi=200, metadata={"Date": None, "Creator": None})
     text = out.getvalue().decode("utf-8")
     text = text[text.index("<svg") :].replace("'DejaVu Sans'", _FONTS)
     head = text.index(">") + 1

@@ -83,8 +83,8 @@ def title_of(name: str) -> str:
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """0.954 as '95.4 %'."""
-    return NOTHING if fraction is None else f"{100 * fraction:.{digits}f} %"
+    """0.954 as '95.4 %', with a space that does not break."""
+    return NOTHING if fraction is None else f"{100 * fraction:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def points(loss: float | None) -> str:

@@ -54,8 +54,8 @@ def cost_table(result: RunResult) -> Element:
     rows = summary_table(result)
     lines: list[list[Child]] = [
         ["Test accuracy", *(number(row.accuracy, percent(row.accuracy, 2)) for row in rows)],
-        ["95 % interval (Wilson)", *(_interval(row) for row in rows)],
-        ["Loss against ideal mapping (points)", *(number(r.loss, points(r.loss)) for r in rows)],
+        [f"95 % interval (Wilson{_images(rows)})", *(_interval(row) for row in rows)],
+        ["Points below the ideal mapping", *(number(r.loss, points(r.loss)) for r in rows)],
     ]
     for words, field, shown in _COST_LINES:
         values = [None if row.cost is None else getattr(row.cost, field) for row in rows]
@@ -74,8 +74,13 @@ _ALWAYS = frozenset(Cost.model_fields) & {
 def _interval(row: SummaryRow) -> Element:
     if row.interval is None:
         return element("span", NOTHING)
-    low, high = percent(row.interval.low), percent(row.interval.high)
-    return element("span", f"{low} to {high} (n = {count(row.interval.images)})")
+    low = percent(row.interval.low).removesuffix("\N{NO-BREAK SPACE}%")
+    return element("span", f"{low} to {percent(row.interval.high)}")
+
+
+def _images(rows: list[SummaryRow]) -> str:
+    numbers = {row.interval.images for row in rows if row.interval is not None}
+    return f", {' or '.join(count(n) for n in sorted(numbers))} images" if numbers else ""
 
 
 def yield_table(layout: Layout, states: list[State]) -> Element:
@@ -83,7 +88,7 @@ def yield_table(layout: Layout, states: list[State]) -> Element:
     yields = [level_yields(layout, state.siemens) for state in states]
     head = ["Level", "Target", "Cells"]
     for state in states:
-        head += [f"{state.title}: in window", "median", "r.m.s. error"]
+        head += [f"{state.title}: {what}" for what in ("in window", "median", "r.m.s. error")]
     lines: list[list[Child]] = []
     for of_level in zip(*yields, strict=True):
         first = of_level[0]

@@ -137,6 +137,7 @@ def made_up_result(folder: Path) -> RunResult:
         for i, name in enumerate(names)
     ]
     steps[0].findings = {"stuck_lrs": 0.011, "stuck_hrs": 0.014, "noisy": 0.002, "bad_rows": 2}
+    steps[4].findings = {"best_epoch": 27, "accuracy": 0.9566}
     return RunResult(
         run="20250101-120000-quickstart-0f3a",
         name="quickstart",

@@ -1,0 +1,145 @@
+"""The pytest plug-in, in a pytest of its own: fixtures, options, markers, and what it loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rramhil.device import Device
+from rramhil.guard import Guard
+from rramhil.journal import Journal
+from rramhil.pytest_plugin import ProgrammedNetwork
+
+pytest_plugins = ["pytester"]
+SMALL = "--rram-device=emulator:40nm?tiles=1&die=3"
+
+
+@pytest.fixture(autouse=True)
+def _own_ini(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\naddopts = --strict-markers -p no:cacheprovider\n")
+
+
+def run(pytester: pytest.Pytester, test: str, *options: str) -> pytest.RunResult:
+    pytester.makepyfile(test)
+    return pytester.runpytest_subprocess(*options)
+
+
+def test_it_loads_nothing_until_it_is_used() -> None:
+    code = (
+        "import sys, rramhil.pytest_plugin\n"
+        "loaded = {'numpy', 'torch', 'pydantic', 'rramhil.device'} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_address_fresh_dies_and_faults(pytester: pytest.Pytester) -> None:
+    test = """
+        import numpy as np
+        import pytest
+        from rramhil import Kind, Pulse
+
+        def test_the_device_is_chosen_on_the_command_line(rram_device):
+            assert rram_device.spec.serial.startswith("40nm-3")
+            assert rram_device.spec.tiles == 1
+
+        @pytest.mark.parametrize("n", range(2))
+        def test_each_test_gets_a_fresh_die(rram_device, n):
+            cells = rram_device.spec.cells(0, 0, range(8))
+            before = rram_device.read(cells)
+            rram_device.apply(Pulse(Kind.SET, cells, 3.0, 3.0, seconds=1e-6))
+            assert before.mean() < 60e-6
+            assert rram_device.read(cells).mean() > 2 * before.mean()
+
+        @pytest.mark.rram_faults(stuck_lrs=0.5)
+        class TestStuck:
+            def test_many(self, rram_device):
+                assert np.mean(rram_device.read(np.arange(1000)) > 60e-6) > 0.3
+
+            @pytest.mark.rram_faults(stuck_lrs=0.0)
+            def test_nearest_marker_wins(self, rram_device):
+                assert np.mean(rram_device.read(np.arange(1000)) > 60e-6) < 0.1
+
+        @pytest.mark.rram_faults(stuck_lsr=0.5)
+        def test_a_misspelt_fault_fails_and_does_not_skip(rram_device):
+            pass
+    """
+    result = run(pytester, test, SMALL)
+    result.assert_outcomes(passed=5, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "rramhil: emulator:40nm?tiles=1&die=3",
+            "*emulator has no fault 'stuck_lsr'; did you mean 'stuck_lrs'?*",
+        ]
+    )
+
+
+def test_a_device_that_cannot_have_faults_skips(pytester: pytest.Pytester) -> None:
+    test = """
+        import pytest
+
+        @pytest.mark.rram_faults(stuck_lrs=0.5)
+        def test_stuck(rram_device):
+            raise AssertionError
+    """
+    result = run(pytester, test, "-rs", "--rram-device=replay:nowhere.sqlite")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*replay: devices cannot be given the fault stuck_lrs*"])
+
+
+def test_a_wrong_address_is_one_sentence_and_stops_only_who_uses_it(
+    pytester: pytest.Pytester,
+) -> None:
+    test = """
+        import sys
+
+        def test_without_the_fixtures_nothing_is_loaded():
+            assert "rramhil.device" not in sys.modules
+
+        def test_device(rram_device):
+            pass
+    """
+    result = run(pytester, test, "--rram-device=emulatr:40nm")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*Refused: no driver for 'emulatr' is installed*"])
+
+
+def test_a_station_limits_the_device(pytester: pytest.Pytester) -> None:
+    pytester.makefile(".toml", bench='name = "b"\n[pulses.set]\nvolts = ["0 V", "1 V"]\n')
+    test = """
+        import pytest
+        from rramhil import Kind, Pulse, Refused
+
+        @pytest.mark.parametrize("fixture", ["rram_device", "rram_journalled"])
+        def test_limited(request, fixture):
+            device = request.getfixturevalue(fixture)
+            with pytest.raises(Refused, match="station file bench.toml"):
+                device.apply(Pulse(Kind.SET, [0], 2.0, 1.0, seconds=1e-6))
+    """
+    run(pytester, test, SMALL, "--rram-station=bench.toml").assert_outcomes(passed=2)
+
+
+# The project's own tests use the plug-in too.
+
+
+def test_the_device_is_guarded(rram_device: Device) -> None:
+    assert isinstance(rram_device, Guard)
+
+
+def test_the_ledger_of_a_test_is_its_own(rram_journalled: Journal, tmp_path: Path) -> None:
+    rram_journalled.read(np.arange(4))
+    assert rram_journalled.ledger.path.is_relative_to(tmp_path)
+
+
+def test_a_programmed_network_resembles_its_weights(rram_programmed: ProgrammedNetwork) -> None:
+    ideal = rram_programmed.network.ideal_weights()
+    measured = rram_programmed.read_weights()
+    assert {name: w.shape for name, w in measured.items()} == {"first": (16, 8), "last": (8, 4)}
+    together = [
+        np.concatenate([w[n].ravel() for n in ("first", "last")]) for w in (ideal, measured)
+    ]
+    assert np.corrcoef(*together)[0, 1] > 0.7

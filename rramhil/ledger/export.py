@@ -19,6 +19,7 @@ PER_CELL = ("cell", "volts", "gate_volts", "limit_amps", "siemens")
 _TEXTS = {"run", "op", "phase", "kind"}
 _INTEGERS = {"row", "session", "cell"}
 _OPS = ("read", "apply", "program")
+_ROW_GROUP = 200_000
 
 Table = Mapping[str, Any]
 
@@ -100,18 +101,25 @@ def _write_parquet(path: Path, tables: Iterable[Table]) -> int:
         return arrow.int64() if name in _INTEGERS else arrow.float64()
 
     schema = arrow.schema([(name, kind(name)) for name in (*PER_CALL, *PER_CELL)])
-    written = 0
+    written, waiting = 0, []
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for table in tables:
             count = table["count"]
-            if not count:
-                continue
             columns = [
                 arrow.array([table[name]] * count, schema.field(name).type) for name in PER_CALL
             ]
             for name in PER_CELL:
                 values = [None] * count if table[name] is None else table[name]
                 columns.append(arrow.array(values, schema.field(name).type, from_pandas=False))
-            writer.write_table(arrow.table(columns, schema=schema))
+            waiting.append(arrow.table(columns, schema=schema))
             written += count
+            if sum(part.num_rows for part in waiting) >= _ROW_GROUP:
+                writer.write_table(_joined(arrow, waiting))
+                waiting.clear()
+        if waiting:
+            writer.write_table(_joined(arrow, waiting))
     return written
+
+
+def _joined(arrow: Any, tables: list[Any]) -> Any:
+    return arrow.concat_tables(tables).unify_dictionaries()

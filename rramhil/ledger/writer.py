@@ -222,6 +222,12 @@ class Ledger:
         if threading.current_thread() is not self._committer:
             self._committer.join(timeout=5)
 
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
     # ------------------------------------------------------------------ inside
 
     def _columns(self, row: int, entry: Entry) -> tuple[Any, ...]:

@@ -6,84 +6,27 @@ RRAMHIL_KILLS=50 does that many kills at random moments, besides those timed by 
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from boards import host
+from processes import BoardProcess, finish, go, killer_board, small_chip, start_host
 
 from rramhil.device import Ints
 from rramhil.ledger import LedgerReader
 from rramhil_drivers.scales import KINDS
 
-HERE = Path(__file__).parent
 STAGES = ("received", "pulsed", "replied")
 KILLS_A_STAGE = 5
 RANDOM_KILLS = int(os.environ.get("RRAMHIL_KILLS", "8"))
 CALL_CELLS = 200
-
-
-def small_chip(folder: Path) -> str:
-    """The address of the 40 nm macro cut down to 64 x 64 cells, so that counts are quick."""
-    lines = (files("rramhil_fixtures") / "chips/40nm.toml").read_text().splitlines()
-    sizes = {"rows": "64", "cols": "64", "tiles": "1"}
-    cut = [f"{k} = {sizes[k]}" if (k := line.split(" =")[0]) in sizes else line for line in lines]
-    chip = folder / "small.toml"
-    chip.write_text("\n".join(cut))
-    return f"emulator:{chip}"
-
-
-@dataclass
-class BoardProcess:
-    process: subprocess.Popen[str]
-    address: str
-
-    def order(self, pid: int, stage: str, number: int) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{pid} {stage} {number}\n")
-        self.process.stdin.flush()
-
-    def told(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        return dict(json.loads(self.process.stdout.readline()))
-
-    def counts(self) -> Ints:
-        """Pulses that the chip counted, (kind, cell)."""
-        with host(self.address.removeprefix("serial:")) as device:
-            cells = np.arange(device.spec.size)
-            return np.stack([device.counts(kind, cells) for kind in KINDS])
-
-
-@contextmanager
-def killer_board(device: str) -> Iterator[BoardProcess]:
-    with subprocess.Popen(
-        [sys.executable, str(HERE / "killer_board.py"), device, "--max-seconds", "600"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        try:
-            yield BoardProcess(process, process.stdout.readline().strip())
-        finally:
-            process.communicate(timeout=20)
-
-
-def start_host(board: BoardProcess, ledger: Path, passes: int) -> subprocess.Popen[str]:
-    """A host that has loaded its modules, or is about to, and waits for `go`."""
-    return subprocess.Popen(
-        [sys.executable, str(HERE / "host_job.py"), board.address, str(ledger), str(passes)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
 
 
 def hire(hosts: ExitStack, board: BoardProcess, ledger: Path) -> subprocess.Popen[str]:
@@ -91,14 +34,6 @@ def hire(hosts: ExitStack, board: BoardProcess, ledger: Path) -> subprocess.Pope
     process = hosts.enter_context(start_host(board, ledger, 1000))
     hosts.callback(process.kill)
     return process
-
-
-def go(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.stdin.write("go\n")
-    process.stdin.flush()
 
 
 @dataclass
@@ -177,12 +112,3 @@ def test_no_pulse_is_lost_from_the_ledger_and_none_is_doubled(tmp_path: Path) ->
     assert ((after.done - before.done) == (after.counted - before.counted)).all()
     with LedgerReader(ledger / "ledger.sqlite") as reader:
         assert reader.verify().ok
-
-
-def finish(board: BoardProcess, ledger: Path) -> dict[str, Any]:
-    """Do the job to its end, in a process that nobody kills."""
-    with start_host(board, ledger, 2) as last:
-        go(last)
-        out, _ = last.communicate(timeout=60)
-    assert last.returncode == 0
-    return dict(json.loads(out))

@@ -1,0 +1,52 @@
+"""What a recovery costs in digital memory and in images, counted in full."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rramhil.recover.loop import Recovery
+from rramhil.recover.places import Computed
+
+
+@dataclass(frozen=True, slots=True)
+class DigitalCost:
+    """Numbers beside the array. `parameters` counts by place ("sparse", "gains", "biases").
+
+    `sparse_fraction`: entries of the mask over weights. `index_bits`: to know which weights
+    they belong to (0 where a seed gives them). `images`, `labels`: distinct ones learnt from,
+    validation (`validation_images`, all labelled) apart.
+    """
+
+    parameters: dict[str, int]
+    weights: int
+    index_bits: int
+    images: int
+    labels: int
+    validation_images: int
+
+    @property
+    def digital_parameters(self) -> int:
+        """All trained numbers together."""
+        return sum(self.parameters.values())
+
+    @property
+    def sparse_fraction(self) -> float:
+        """Entries of the sparse memory over the weights of the network."""
+        return self.parameters.get("sparse", 0) / self.weights
+
+
+def digital_cost(
+    recovery: Recovery, array: Computed, images: int, labels: int, validation_images: int
+) -> DigitalCost:
+    """Count what `recovery` keeps beside `array` after learning from `images`."""
+    return DigitalCost(
+        parameters={
+            place.name: sum(tensor.numel() for tensor in place.start(array).values())
+            for place in recovery.places
+        },
+        weights=sum(weight.numel() for weight in array.weights.values()),
+        index_bits=sum(place.index_bits for place in recovery.places),
+        images=images,
+        labels=labels,
+        validation_images=validation_images,
+    )

@@ -1,0 +1,233 @@
+"""The loop: Adam on the digital parameters of any places, under any loss, array frozen.
+
+    array = from_readback(network, mapped.weights_from(readings))
+    recovery = random_sparse_adaptation(RsaSettings(), array)
+    for epoch in adapt(recovery, network, array, images, validation):
+        ...                       # the only place to stop; epoch.checkpoint resumes from here
+    repaired = best(recovery, array, epoch.checkpoint)
+
+The epoch that counts is the one with the best validation accuracy (between equals, the lowest
+validation cross-entropy); epoch 0, before any training, takes part. D. P. Kingma, J. Ba,
+"Adam", ICLR 2015; cosine: I. Loshchilov, F. Hutter, "SGDR", ICLR 2017.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rramhil.nn.network import Images, Matrices, Network, forward, logits_of
+from rramhil.nn.repeatable import repeatable
+from rramhil.recover.losses import Loss
+from rramhil.recover.places import Computed, Place, corrected
+
+Checkpoint = dict[str, NDArray[np.float64] | NDArray[np.float32]]
+Parameters = dict[str, Matrices]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """`learning_rate` is where the cosine starts. Images of a batch are drawn from the seed."""
+
+    epochs: int
+    learning_rate: float
+    batch: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 1 or not self.learning_rate > 0:
+            raise ValueError(
+                f"a schedule needs at least one epoch (it has {self.epochs}), a batch of at least "
+                f"one image ({self.batch}) and a learning rate above 0 ({self.learning_rate:g})"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """The three slots filled (the mask sits in its place), and the schedule."""
+
+    places: tuple[Place, ...]
+    loss: Loss
+    schedule: Schedule
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Epoch:
+    """What happened: mean training loss (NaN for epoch 0, before any), validation accuracy.
+
+    `best`: the epoch whose parameters count so far. `checkpoint`: named arrays to resume from.
+    """
+
+    number: int
+    loss: float
+    validation_accuracy: float
+    best: int
+    best_accuracy: float
+    checkpoint: Checkpoint
+
+
+def adapt(
+    recovery: Recovery,
+    network: Network,
+    array: Computed,
+    images: Images,
+    validation: Images,
+    checkpoint: Checkpoint | None = None,
+) -> Iterator[Epoch]:
+    """Train the digital parameters; yields epoch 0 (untrained) and then each epoch.
+
+    `network` is the teacher, `array` what the cells hold (weights from readback, digital
+    biases); neither is changed. With the `checkpoint` of an epoch the loop goes on behind it
+    and gives bit for bit what it would have given; it computes on one thread for that.
+    Raises ValueError when images or checkpoint do not fit.
+    """
+    if not len(images) or not len(validation):
+        raise ValueError(
+            f"a recovery needs images to learn from ({len(images)}) and images to validate with "
+            f"({len(validation)}); give at least one of each"
+        )
+    state = _State(recovery, array)
+    with repeatable():
+        teacher = logits_of(network, images)
+        if checkpoint is not None:
+            state.restore(checkpoint)
+        else:
+            state.judge(0, network, array, validation)
+    if checkpoint is None:
+        yield state.epoch(math.nan)
+    for number in range(state.done + 1, recovery.schedule.epochs + 1):
+        with repeatable():
+            loss = state.train(number, network, array, images, teacher)
+            state.judge(number, network, array, validation)
+        yield state.epoch(loss)
+
+
+def best(recovery: Recovery, array: Computed, checkpoint: Checkpoint) -> Computed:
+    """The network corrected by the best parameters of a checkpoint."""
+    start = _start(recovery, array)
+    parameters = _unpacked(start, checkpoint, "best")
+    with torch.no_grad():
+        return corrected(recovery.places, parameters, array)
+
+
+class _State:
+    """Parameters, the optimiser's moments, and the best parameters seen."""
+
+    def __init__(self, recovery: Recovery, array: Computed) -> None:
+        self.recovery = recovery
+        self.parameters = _start(recovery, array)
+        self.best = _copied(self.parameters)
+        self.best_epoch, self.best_accuracy, self.best_loss = -1, -1.0, math.inf
+        self.done, self.accuracy = -1, math.nan
+        self.optimiser = torch.optim.Adam([tensor for _, tensor in _named(self.parameters)])
+
+    def train(
+        self, number: int, network: Network, array: Computed, images: Images, teacher: Tensor
+    ) -> float:
+        """One epoch over the images in an order of its own; the mean loss."""
+        schedule = self.recovery.schedule
+        random = np.random.default_rng([schedule.seed, number])
+        order = torch.from_numpy(random.permutation(len(images)))
+        batches = math.ceil(len(images) / schedule.batch)
+        losses = []
+        for index in range(batches):
+            progress = (number - 1 + index / batches) / schedule.epochs
+            for group in self.optimiser.param_groups:
+                group["lr"] = schedule.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+            chosen = order[index * schedule.batch : (index + 1) * schedule.batch]
+            now = corrected(self.recovery.places, self.parameters, array)
+            pixels = images.pixels[chosen]
+            logits = forward(network.card.layers, pixels, now.weights, now.biases)
+            loss = self.recovery.loss(logits, images.labels[chosen], teacher[chosen])
+            self.optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            losses.append(loss.item())
+        return float(np.mean(losses))
+
+    def judge(self, number: int, network: Network, array: Computed, validation: Images) -> None:
+        """Validate, and keep the parameters when they are the best so far."""
+        with torch.no_grad():
+            now = corrected(self.recovery.places, self.parameters, array)
+        logits = logits_of(network, validation, now.weights, now.biases)
+        hits = logits.argmax(1) == validation.labels
+        accuracy = float(hits.sum()) / len(validation)
+        loss = functional.cross_entropy(logits, validation.labels).item()
+        self.done, self.accuracy = number, accuracy
+        if (accuracy, -loss) > (self.best_accuracy, -self.best_loss):
+            self.best = _copied(self.parameters)
+            self.best_epoch, self.best_accuracy, self.best_loss = number, accuracy, loss
+
+    def epoch(self, loss: float) -> Epoch:
+        best_so_far = (self.best_epoch, self.best_accuracy)
+        return Epoch(self.done, loss, self.accuracy, *best_so_far, self._checkpoint())
+
+    def _checkpoint(self) -> Checkpoint:
+        numbers = [self.done, self.best_epoch, self.best_accuracy, self.best_loss]
+        arrays: Checkpoint = {"numbers": np.array(numbers, dtype=np.float64)}
+        for name, tensor in _named(self.parameters):
+            arrays[f"now/{name}"] = tensor.detach().numpy().copy()
+            for key, value in self.optimiser.state[tensor].items():
+                arrays[f"{key}/{name}"] = value.numpy().copy()
+        for name, tensor in _named(self.best):
+            arrays[f"best/{name}"] = tensor.numpy().copy()
+        return arrays
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        done, best_epoch, self.best_accuracy, self.best_loss = checkpoint["numbers"].tolist()
+        self.done, self.best_epoch = int(done), int(best_epoch)
+        self.best = _unpacked(self.best, checkpoint, "best")
+        stored = dict(_named(_unpacked(self.parameters, checkpoint, "now")))
+        for name, tensor in _named(self.parameters):
+            with torch.no_grad():
+                tensor.copy_(stored[name])
+            moments = {
+                key: torch.from_numpy(np.array(checkpoint[f"{key}/{name}"]))
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{key}/{name}" in checkpoint
+            }
+            if moments:
+                self.optimiser.state[tensor] = moments
+
+
+def _start(recovery: Recovery, array: Computed) -> Parameters:
+    return {
+        place.name: {n: t.requires_grad_() for n, t in place.start(array).items()}
+        for place in recovery.places
+    }
+
+
+def _named(parameters: Mapping[str, Mapping[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    for place, tensors in parameters.items():
+        for layer, tensor in tensors.items():
+            yield f"{place}/{layer}", tensor
+
+
+def _copied(parameters: Parameters) -> Parameters:
+    return {
+        place: {layer: tensor.detach().clone() for layer, tensor in tensors.items()}
+        for place, tensors in parameters.items()
+    }
+
+
+def _unpacked(like: Parameters, checkpoint: Checkpoint, part: str) -> Parameters:
+    """Parameters shaped `like` from the arrays `part`/place/layer of a checkpoint."""
+    unpacked: Parameters = {}
+    for place, tensors in like.items():
+        unpacked[place] = {}
+        for layer, tensor in tensors.items():
+            stored = checkpoint.get(f"{part}/{place}/{layer}")
+            if stored is None or stored.shape != tuple(tensor.shape):
+                raise ValueError(
+                    f"the checkpoint is of another recovery: {place} of layer {layer} should have "
+                    f"shape {tuple(tensor.shape)}; start this one anew"
+                )
+            unpacked[place][layer] = torch.from_numpy(np.array(stored, dtype=np.float32))
+    return unpacked

@@ -1,0 +1,124 @@
+"""Where a correction lives: digital numbers beside an array that stays as it is.
+
+A place turns the (weights, biases) that the array and the host compute with into corrected
+ones, from parameters that it starts at no effect. Places are applied in order; each is exact
+in the product: y = gain * (x W) + x D + b is x (W gain + D) + b.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from rramhil.nn.network import Matrices, Network
+from rramhil.recover.masks import Mask
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Computed:
+    """What the network is computed with: matrices (rows, columns) and biases (columns,)."""
+
+    weights: Matrices
+    biases: Matrices
+
+
+def from_readback(network: Network, weights: Mapping[str, ArrayLike]) -> Computed:
+    """What the array computes: `weights` (rows, columns) from its readings, digital biases.
+
+    Raises ValueError for weights of another shape or that are not finite.
+    """
+    array = Computed(network.with_weights(weights), network.biases)
+    for name, weight in array.weights.items():
+        if not bool(torch.isfinite(weight).all()):
+            raise ValueError(
+                f"weights of layer {name} are NaN or infinite; decide with rramhil.mapping.filled "
+                "what unreadable cells are"
+            )
+    return array
+
+
+class Place(ABC):
+    """Digital numbers and what they do. Parameters are float32 tensors, one a layer."""
+
+    name: str
+
+    @abstractmethod
+    def start(self, array: Computed) -> Matrices:
+        """Parameters with which `correct` changes nothing."""
+
+    @abstractmethod
+    def correct(self, parameters: Mapping[str, Tensor], computed: Computed) -> Computed:
+        """The corrected network; differentiable in the parameters."""
+
+    @property
+    def index_bits(self) -> int:
+        """Bits that must be stored to know which weights the parameters belong to."""
+        return 0
+
+
+class SparseMemory(Place):
+    """A number for each masked weight, added to it: the random sparse memory of RSA.
+
+    A. Mohanty et al., IEDM 2017; additive as in G. Charan et al., IEEE JxCDC 2020
+    (10.1109/JXCDC.2020.2987605): the analog cell stays, the two outputs are summed.
+    """
+
+    name = "sparse"
+
+    def __init__(self, mask: Mask) -> None:
+        self.mask = mask
+
+    def start(self, array: Computed) -> Matrices:
+        return {name: torch.zeros(len(index)) for name, index in self.mask.entries.items()}
+
+    def correct(self, parameters: Mapping[str, Tensor], computed: Computed) -> Computed:
+        weights = {}
+        for name, weight in computed.weights.items():
+            index = torch.from_numpy(self.mask.entries[name])
+            added = weight.reshape(-1).index_add(0, index, parameters[name])
+            weights[name] = added.reshape(weight.shape)
+        return Computed(weights, computed.biases)
+
+    @property
+    def index_bits(self) -> int:
+        return self.mask.index_bits
+
+
+class ColumnGains(Place):
+    """A factor for each column of each layer."""
+
+    name = "gains"
+
+    def start(self, array: Computed) -> Matrices:
+        return {name: torch.ones(weight.shape[1]) for name, weight in array.weights.items()}
+
+    def correct(self, parameters: Mapping[str, Tensor], computed: Computed) -> Computed:
+        scaled = {name: weight * parameters[name] for name, weight in computed.weights.items()}
+        return Computed(scaled, computed.biases)
+
+
+class Biases(Place):
+    """The digital biases, trained on: one for each column of each layer."""
+
+    name = "biases"
+
+    def start(self, array: Computed) -> Matrices:
+        return {name: bias.clone() for name, bias in array.biases.items()}
+
+    def correct(self, parameters: Mapping[str, Tensor], computed: Computed) -> Computed:
+        return Computed(computed.weights, dict(parameters))
+
+
+def corrected(
+    places: tuple[Place, ...], parameters: Mapping[str, Mapping[str, Tensor]], array: Computed
+) -> Computed:
+    """`array` corrected by all `places` in order, with the parameters of each by its name."""
+    computed = array
+    for place in places:
+        computed = place.correct(parameters[place.name], computed)
+    return computed

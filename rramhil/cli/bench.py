@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rramhil.cli.options import Json
-from rramhil.cli.terminal import Terminal
+from rramhil.cli.terminal import Terminal, print_facts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,8 +25,6 @@ def devices(
     found = [_driver(name, scan) for name in driver_names()]
 
     def show(out: Console) -> None:
-        from rramhil.cli.terminal import facts
-
         for entry in found:
             out.print(f"[bold]{entry['scheme']}[/]  {entry.get('summary', '')}")
             if "error" in entry:
@@ -35,9 +33,7 @@ def devices(
             out.print(f"  example: {entry['example']}", markup=False)
             for address in entry["connected"]:
                 out.print(f"  connected: {address}", markup=False)
-            options = entry["options"]
-            if options:
-                out.print(facts({f"  {key}": meaning for key, meaning in options.items()}))
+            print_facts(out, entry["options"], indent="  ?")
             out.print()
 
     Terminal(json=json).answer({"drivers": found}, show)

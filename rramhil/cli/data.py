@@ -55,12 +55,16 @@ def list_sets(folder: Folder = None, json: Json = False) -> None:
     def show(out: Console) -> None:
         from rramhil.cli.terminal import table, unbroken
 
-        grid = table("name", "here", "download", "terms")
-        for entry in sets:
-            here = "[green]yes[/]" if entry["here"] else "no"
-            size = f"{entry['megabytes']:.1f} MB" if entry["megabytes"] else "–"
-            grid.add_row(str(entry["name"]), here, unbroken(size), str(entry["terms"]))
-        out.print(grid)
+        rows = [
+            [
+                str(entry["name"]),
+                "[green]yes[/]" if entry["here"] else "no",
+                unbroken(f"{entry['megabytes']:.1f} MB") if entry["megabytes"] else "–",
+                str(entry["terms"]),
+            ]
+            for entry in sets
+        ]
+        out.print(table(("name", "here", "download", "terms"), rows))
         out.print(f"data folder: {place}", markup=False, soft_wrap=True)
 
     Terminal(json=json).answer({"folder": place, "sets": sets}, show)

@@ -11,7 +11,7 @@ from rramhil.cli import complete
 from rramhil.cli.app import Commands
 from rramhil.cli.errors import FAILED, UsageError
 from rramhil.cli.options import Json
-from rramhil.cli.terminal import Terminal
+from rramhil.cli.terminal import Terminal, print_facts
 from rramhil.words import nearest
 
 if TYPE_CHECKING:
@@ -64,11 +64,9 @@ def verify(
     }
 
     def show(out: Console) -> None:
-        from rramhil.cli.terminal import facts
-
         style = "green" if verdict.ok else "red"
         out.print(verdict.sentence, style=style, markup=False, soft_wrap=True)
-        out.print(facts({"die": serial, "ledger": str(path), "head": verdict.head}))
+        print_facts(out, {"die": serial, "ledger": str(path), "head": verdict.head})
 
     terminal = Terminal(json=json)
     terminal.answer(document, show)

@@ -11,7 +11,7 @@ import typer
 from rramhil.cli import complete
 from rramhil.cli.errors import UsageError
 from rramhil.cli.options import Json, RunId
-from rramhil.cli.terminal import Terminal
+from rramhil.cli.terminal import Terminal, print_facts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +56,7 @@ def show(
         out.print(steps(result))
         for warning in result.warnings:
             out.print(f"warning: {warning}", style="yellow", markup=False)
-        out.print(whereabouts(result))
+        print_facts(out, whereabouts(result))
 
     terminal.answer(result, tell)
 

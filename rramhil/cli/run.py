@@ -14,7 +14,7 @@ from rramhil.cli.errors import FAILED, STOPPED, Interrupted
 from rramhil.cli.options import Json, Quiet, RunId, Station
 from rramhil.cli.progress import View, view_for
 from rramhil.cli.stop import Stop
-from rramhil.cli.terminal import Terminal
+from rramhil.cli.terminal import Terminal, print_facts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,7 +103,7 @@ def replay(run: RunId, quiet: Quiet = False, json: Json = False) -> None:
     Exit code 1 when an accuracy differs.
     """
     terminal = Terminal(json=json, quiet=quiet)
-    from rramhil.run import replay as play
+    from rramhil.rerun import replay as play
 
     with view_for(terminal) as view, Stop(view.tell) as stop, _heard_by(view):
         recorded, replayed = play(run, view.watch, stop.asked)
@@ -131,7 +131,8 @@ def carry_out(run: Executable, terminal: Terminal) -> RunResult:
         go_on = f"go on with: rramhil resume {run.run}"
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(f"stopped at once, outputs are off; {go_on}") from None
-        error.add_note(go_on)
+        if not isinstance(error, ValueError):  # what is wrong in a file stays wrong
+            error.add_note(go_on)
         raise
 
 
@@ -144,7 +145,7 @@ def finish(result: RunResult, terminal: Terminal) -> None:
         out.print(summary(result))
         for warning in result.warnings:
             out.print(f"warning: {warning}", style="yellow", markup=False)
-        out.print(whereabouts(result))
+        print_facts(out, whereabouts(result))
 
     terminal.answer(result, show)
     if result.outcome == "stopped":

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rramhil.cli.terminal import facts, table, unbroken
+from rramhil.cli.terminal import table, unbroken
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.table import Table
 
     from rramhil.cost import Cost
@@ -22,52 +21,62 @@ def summary(result: RunResult) -> Table:
     """Teacher, ideal mapping, open loop, each repair: accuracy, loss and price."""
     from rramhil.report import HEADINGS, summary_table
 
-    grid = table(*HEADINGS, numbers=len(HEADINGS) - 1)
+    rows = []
     for row in summary_table(result):
-        grid.add_row(*(unbroken(text) for text in row.texts()))
-    return grid
-
-
-def _cost_cells(cost: Cost) -> list[str]:
-    from rramhil.units import show
-
-    times = (show(cost.device_seconds, "s"), show(cost.host_seconds, "s"))
-    return [*map(unbroken, times), f"{cost.pulses:,}", f"{cost.reads:,}"]
+        title, *numbers = row.texts()
+        rows.append([title, *map(unbroken, numbers)])
+    return table(HEADINGS, rows, numbers=len(HEADINGS) - 1, foldable=True)
 
 
 def steps(result: RunResult) -> Table:
-    """One line for each step of the job: what it found and what it cost."""
-    grid = table(
-        "step", "outcome", "rows", "device time", "host time", "pulses", "reads", numbers=4
-    )
-    for step in result.steps:
-        style = STYLES[step.outcome]
-        grid.add_row(
+    """One line for each step of the job: its ledger rows and what it cost."""
+    rows = [
+        [
             step.name,
-            f"[{style}]{step.outcome}[/]",
-            f"{step.first_row} to {step.last_row}",
+            _outcome(step.outcome),
+            f"{step.first_row} to {step.last_row}" if step.last_row else NOTHING,
             *_cost_cells(step.cost),
-        )
-    return grid
+        ]
+        for step in result.steps
+    ]
+    costs = ("device time", "host time", "pulses", "reads")
+    return table(("step", "outcome", "rows", *costs), rows, numbers=len(costs))
 
 
 def runs(results: Sequence[RunResult]) -> Table:
     """One line for each run, oldest first."""
-    grid = table("run", "outcome", "die", "ideal mapping", "open loop", "best repair", numbers=3)
-    for result in results:
-        repairs = [v for v in (result.accuracy.model_extra or {}).values() if v is not None]
-        grid.add_row(
+    rows = [
+        [
             result.run,
-            f"[{STYLES[result.outcome]}]{result.outcome}[/]",
+            _outcome(result.outcome),
             result.device.serial if result.device else NOTHING,
             _percent(result.accuracy.ideal_mapping),
             _percent(result.accuracy.open_loop),
-            _percent(max(repairs, default=None)),
-        )
-    return grid
+            _percent(max(_repairs(result), default=None)),
+        ]
+        for result in results
+    ]
+    columns = ("run", "outcome", "die", "ideal", "open loop", "repaired")
+    return table(columns, rows, numbers=3)
 
 
-def whereabouts(result: RunResult) -> RenderableType:
+def _repairs(result: RunResult) -> list[float]:
+    return [v for v in (result.accuracy.model_extra or {}).values() if v is not None]
+
+
+def _outcome(outcome: str) -> str:
+    return f"[{STYLES[outcome]}]{outcome}[/]"
+
+
+def _cost_cells(cost: Cost) -> list[str]:
+    from rramhil.report.summary import count
+    from rramhil.units import show
+
+    times = (show(cost.device_seconds, "s"), show(cost.host_seconds, "s"))
+    return [*map(unbroken, times), count(cost.pulses), count(cost.reads)]
+
+
+def whereabouts(result: RunResult) -> dict[str, str]:
     """Where everything lies, and the commands that go on from here."""
     pairs = {
         "run": result.run,
@@ -86,18 +95,20 @@ def whereabouts(result: RunResult) -> RenderableType:
         pairs["replay"] = f"rramhil replay {result.run}"
     else:
         pairs["resume"] = f"rramhil resume {result.run}"
-    return facts(pairs)
+    return pairs
 
 
 def comparison(recorded: RunResult, replayed: RunResult) -> Table:
     """Accuracies of a run and of its replay, side by side."""
-    grid = table("", "recorded", "replayed", "", numbers=2)
+    from rramhil.report import title_of
+
     first, second = recorded.accuracy.model_dump(), replayed.accuracy.model_dump()
+    rows = []
     for name in dict.fromkeys([*first, *second]):
         one, two = first.get(name), second.get(name)
         same = "[green]same[/]" if one == two else "[red]differs[/]"
-        grid.add_row(name, _exact(one), _exact(two), same)
-    return grid
+        rows.append([title_of(name), same, _exact(one), _exact(two)])
+    return table(("", "", "recorded", "replayed"), rows, numbers=2)
 
 
 def _percent(fraction: float | None) -> str:

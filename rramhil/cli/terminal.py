@@ -6,13 +6,13 @@ With `--json` stdout holds one JSON document and nothing else.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
     from rich.table import Table
 
 WIDE = 140
@@ -58,16 +58,34 @@ def print_json(document: Any) -> None:
     sys.stdout.flush()
 
 
-def table(*columns: str, title: str | None = None, numbers: int = 0) -> Table:
-    """An empty table without frame; the last `numbers` columns are aligned to the right."""
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: int = 0,
+    foldable: bool = False,
+) -> Table:
+    """A table without frame, its last `numbers` columns to the right and as narrow as they can be.
+
+    `foldable`: the first column may be folded where there is little room; else never, so that
+    what it names can be copied.
+    """
     from rich import box
     from rich.table import Table
 
-    empty = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(columns):
-        right = index >= len(columns) - numbers
-        empty.add_column(name, justify="right" if right else "left", no_wrap=index == 0)
-    return empty
+        is_number = index >= len(columns) - numbers
+        texts = [*name.split(), *(row[index] for row in rows)]
+        grid.add_column(
+            name,
+            justify="right" if is_number else "left",
+            no_wrap=index == 0 and not foldable,
+            width=max(map(len, texts)) if is_number else None,
+        )
+    for row in rows:
+        grid.add_row(*row)
+    return grid
 
 
 def unbroken(text: str) -> str:
@@ -75,17 +93,14 @@ def unbroken(text: str) -> str:
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def facts(pairs: dict[str, str]) -> RenderableType:
-    """Names and values below each other; a value is never folded into its name's column."""
-    from rich.table import Table
+def print_facts(console: Console, pairs: Mapping[str, str], indent: str = "") -> None:
+    """Names and values below each other, one line each however long, so that they can be copied."""
     from rich.text import Text
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
+    width = max(map(len, pairs), default=0) + 2
     for name, value in pairs.items():
-        grid.add_row(name, Text(value))
-    return grid
+        line = Text(indent).append(f"{name:<{width}}", style="bold").append(value)
+        console.print(line, soft_wrap=True)
 
 
 def _console(stream: TextIO) -> Console:

@@ -70,7 +70,7 @@ def level_histograms(layout: Layout, states: list[State]) -> Figure:
     edges = np.linspace(0, top, _BINS + 1)
     figure, all_axes = style.panels(len(states), 1, 7.4, 1.9 * len(states) + 1.1)
     present = np.unique(layout.level)
-    shades = mpl.colormaps["viridis"](np.linspace(0.05, 0.85, present.size))
+    shades = mpl.colormaps["viridis"](np.linspace(0.15, 0.88, present.size))
     for axes, state in zip(all_axes, states, strict=True):
         for level, shade in zip(present, shades, strict=True):
             _one_level(axes, layout, state, int(level), shade, edges)

@@ -91,6 +91,7 @@ def _maps(
             _raster(layout, tile, box, values), cmap=colours, vmin=limits[0], vmax=limits[1],
             extent=box.extent, interpolation="none", aspect="equal",
         )  # fmt: skip
+        axes.set_facecolor(style.GRID)
         axes.set_title(title, weight="normal", size=10, pad=5)
         for spine in axes.spines.values():
             spine.set_visible(True)
@@ -113,9 +114,8 @@ def _grid(count: int, box: _Box, wide: bool) -> tuple[Figure, list[Axes]]:
         height = min(max(5.6 * rows / columns, 0.7), 3.2) + 0.75
         return style.panels(count, 1, 7.4, count * height + 0.3, "compressed")
     width = min(max(3.0 * columns / rows, 1.0), 3.0)
-    return style.panels(
-        1, count, count * (width + 0.35) + 1.5, min(3.0 * rows / columns, 3.4) + 1.2
-    )
+    height = width * rows / columns + 1.0
+    return style.panels(1, count, count * (width + 0.35) + 1.5, height, "compressed")
 
 
 def _box(layout: Layout, tile: int) -> _Box:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rramhil.job.result import Interval, RunResult, StepResult
 from rramhil.report import style
 from rramhil.report.contents import Arrays, Contents
-from rramhil.report.summary import SummaryRow, percent, summary_table, title_of
+from rramhil.report.summary import SummaryRow, count, percent, summary_table, title_of
 
 _REFERENCES = (("teacher", "-."), ("ideal_mapping", ":"))
 
@@ -158,7 +158,7 @@ def _has_rounds(arrays: Arrays) -> bool:
 
 def _mark_end(axes: Axes, left: NDArray[np.float64], colour: str) -> None:
     last = int(np.flatnonzero(left > 0)[-1]) if (left > 0).any() else 0
-    note = "none left" if left[-1] == 0 else f"{left[-1]:.0f} left"
+    note = "none left" if left[-1] == 0 else f"{count(int(left[-1]))} left"
     place = (last, max(left[last], 1))
     axes.plot(*place, "o", ms=5, color=colour)
     axes.annotate(

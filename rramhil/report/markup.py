@@ -40,15 +40,24 @@ def number(value: float | int | None, shown: str) -> Element:
     return element("data", shown, value=repr(value))
 
 
-def table(head: Iterable[Child], rows: Iterable[Iterable[Child]], class_: str = "") -> Element:
-    """A table that scrolls sideways where the screen is narrow; first column = row heading."""
+def table(
+    head: Iterable[Child],
+    rows: Iterable[Iterable[Child]],
+    class_: str = "",
+    groups: Iterable[tuple[str, int]] = (),
+) -> Element:
+    """A table that scrolls sideways where the screen is narrow; first column = row heading.
+
+    `groups`: headings over the headings, each with the number of columns that it spans.
+    """
     body = element("tbody")
     for row in rows:
         first, *rest = row
         cells = [element("td", cell) for cell in rest]
         body.append(element("tr", element("th", first, scope="row"), *cells))
     headings = [element("th", text, scope="col") for text in head]
-    top = element("thead", element("tr", *headings))
+    over = [element("th", text, colspan=str(span), scope="colgroup") for text, span in groups]
+    top = element("thead", element("tr", *over) if over else None, element("tr", *headings))
     return element("div", element("table", top, body, class_=class_), class_="scroll")
 
 

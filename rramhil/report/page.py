@@ -169,19 +169,20 @@ def _repair(contents: Contents) -> list[Child]:
 
 
 def _chip(contents: Contents, layout: Layout | None) -> list[Child]:
-    children: list[Child] = []
     device = contents.result.device
-    scans = [] if device is None else [arrays for _, arrays in contents.steps_doing("scan")]
-    for arrays in scans:
-        assert device is not None
-        figure = partial(figures_maps.fault_map, arrays, device, layout)
-        drawn = _drawn(figure, "Map of stuck, unreadable and noisy cells")
-        children += [drawn, _fault_counts(arrays)] if drawn is not None else []
     levels = None if layout is None else layout.levels
+    children: list[Child] = []
+    for _, arrays in contents.steps_doing("scan"):
+        if device is not None:
+            figure = partial(figures_maps.fault_map, arrays, device, layout)
+            drawn = _drawn(figure, "Map of stuck, unreadable and noisy cells")
+            counts = None if drawn is None else _fault_counts(arrays)
+            children += [] if drawn is None else [element("div", drawn, counts)]
     for _, arrays in contents.steps_doing("tune"):
         curve = _drawn(partial(figures_ways.gate_curve, arrays, levels), "Gate curve")
-        children += [curve] if curve is not None else []
-    return children
+        children += [] if curve is None else [curve]
+    one_tile = device is not None and layout is not None and np.unique(layout.tile).size == 1
+    return [_pair(*children)] if one_tile and children else children
 
 
 def _fault_counts(arrays: Arrays) -> Element:

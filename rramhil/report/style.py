@@ -18,7 +18,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter, PercentFormatter
 
@@ -77,20 +77,19 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def conductance_colours() -> ListedColormap:
+def conductance_colours() -> Colormap:
     """Viridis in 64 steps (small files), transparent where there is no cell."""
     return _stepped("viridis", 64)
 
 
-def error_colours() -> ListedColormap:
+def error_colours() -> Colormap:
     """Blue below the target, red above it, in 33 steps (the middle one is none of both)."""
     return _stepped("RdBu_r", 33)
 
 
-def _stepped(name: str, steps: int) -> ListedColormap:
+def _stepped(name: str, steps: int) -> Colormap:
     colours = ListedColormap(mpl.colormaps[name](np.linspace(0, 1, steps)))
-    colours.set_bad((0, 0, 0, 0))
-    return colours
+    return colours.with_extremes(bad=(0, 0, 0, 0))
 
 
 def one_panel(width: float = 4.8, height: float = 3.5) -> tuple[Figure, Axes]:

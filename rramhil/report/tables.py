@@ -51,7 +51,7 @@ _COST_LINES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 
 def cost_table(result: RunResult) -> Element:
     """Accuracy and price, a column a way; exact numbers are in each cell's data value."""
-    rows = summary_table(result)
+    rows = [row for row in summary_table(result) if row.name not in ("teacher", "ideal_mapping")]
     lines: list[list[Child]] = [
         ["Test accuracy", *(number(row.accuracy, percent(row.accuracy, 2)) for row in rows)],
         [f"95 % interval (Wilson{_images(rows)})", *(_interval(row) for row in rows)],
@@ -87,8 +87,8 @@ def yield_table(layout: Layout, states: list[State]) -> Element:
     """Cells in their window, level by level, for each state; then all levels together."""
     yields = [level_yields(layout, state.siemens) for state in states]
     head = ["Level", "Target", "Cells"]
-    for state in states:
-        head += [f"{state.title}: {what}" for what in ("in window", "median", "r.m.s. error")]
+    groups = [("", len(head)), *((state.title, 3) for state in states)]
+    head += ["In window", "Median", "R.m.s. error"] * len(states)
     lines: list[list[Child]] = []
     for of_level in zip(*yields, strict=True):
         first = of_level[0]
@@ -97,7 +97,7 @@ def yield_table(layout: Layout, states: list[State]) -> Element:
         lines.append([str(first.level), target, number(first.cells, count(first.cells)), *cells])
     totals = [cell for each in yields for cell in _total_cells(each)]
     lines.append(["all", "", number(layout.count, count(layout.count)), *totals])
-    return table(head, lines, class_="numbers")
+    return table(head, lines, class_="numbers", groups=groups)
 
 
 def _yield_cells(one: LevelYield) -> Iterator[Child]:

@@ -224,7 +224,7 @@ def test_another_die_a_newer_schema_and_other_files_are_refused(tmp_path):
         else:
             path.write_bytes(content)
         for use in (lambda: Ledger.open(tmp_path, "fake-0"), lambda: LedgerReader(path)):
-            with pytest.raises(LedgerError, match=r"not a ledger.*") as error:
+            with pytest.raises(LedgerError, match=r"no ledger .*name the") as error:
                 use()
             one_sentence(error)
 

@@ -338,7 +338,10 @@ class LedgerReader:
                 failed = error
             except sqlite3.DatabaseError as error:
                 db.close()
-                raise LedgerError(f"{self.path} is not a ledger ({error})") from None
+                raise LedgerError(
+                    f"{self.path} is damaged or no ledger ({error}); take a backup of it, or name "
+                    f"the {FILE_NAME} of a die"
+                ) from None
             except LedgerError:
                 db.close()
                 raise

@@ -167,11 +167,12 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError as error:
         raise LedgerError(
-            f"{path} is not a ledger or cannot be read ({error}); name the {FILE_NAME} of a die"
+            f"{path} is damaged or no ledger ({error}); take a backup of it, or name the "
+            f"{FILE_NAME} of a die"
         ) from None
     if application != APPLICATION_ID:
         raise LedgerError(
-            f"{path} is a database but not a ledger of rramhil; name the {FILE_NAME} of a die"
+            f"{path} is a database but no ledger of rramhil; name the {FILE_NAME} of a die"
         )
     if version > SCHEMA_VERSION:
         raise LedgerError(

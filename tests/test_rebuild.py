@@ -1,0 +1,153 @@
+"""A volatile die comes back from its ledger, exactly, or the reason why not is one sentence."""
+
+import shutil
+
+import numpy as np
+import pytest
+from fakes import FakeDie, fake_spec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rramhil.device import Kind, LinkLost, Pulse, Refused
+from rramhil.journal import Journal
+from rramhil.ledger import Ledger, LedgerReader
+from rramhil.rebuild import rebuild
+
+CELLS = np.arange(10, 30)
+CALLS = st.lists(
+    st.sampled_from(["read", "set", "reset", "sleep", "save", "refuse"]), min_size=1, max_size=12
+)
+
+
+def die(seed=0, **changes):
+    return FakeDie(fake_spec(**{"newborn": False, **changes}), seed=seed)
+
+
+def run(folder, device, calls):
+    with Journal(device, Ledger.open(folder, "fake-0", volatile=True), "r") as journal:
+        for n, call in enumerate(calls):
+            cells = CELLS[n % 5 :]
+            if call == "read":
+                journal.read(cells)
+            elif call in ("set", "reset"):
+                journal.apply(Pulse(Kind(call), cells, 1.0, 2.0, seconds=1e-6))
+            elif call == "sleep":
+                journal.clock.sleep(0.5)
+            elif call == "save":
+                journal.checkpoint()
+            else:
+                with pytest.raises(Refused):
+                    journal.apply(Pulse(Kind.SET, cells, 9.0, 2.0, seconds=1e-6))
+
+
+def same_state(a, b):
+    np.testing.assert_array_equal(a.siemens, b.siemens)
+    assert a.clock.now() == b.clock.now()
+    assert a.rng.bit_generator.state == b.rng.bit_generator.state
+
+
+@settings(deadline=None, max_examples=25)
+@given(CALLS, CALLS)
+def test_a_rebuilt_die_is_the_die(tmp_path_factory, first, second):
+    folder = tmp_path_factory.mktemp("rebuild")
+    original = die()
+    run(folder, original, first)
+    original.closed.clear()
+    run(folder, original, second)
+    rebuilt = die()
+    with LedgerReader(folder) as reader:
+        done = rebuild(rebuilt, reader)
+    same_state(original, rebuilt)
+    assert (done.state is not None) == ("save" in first + second)
+    shutil.rmtree(folder)
+
+
+def test_a_lost_or_changed_state_falls_back_to_the_one_before(tmp_path):
+    original = die()
+    run(tmp_path, original, ["set", "save", "read", "set", "save", "read"])
+    states = sorted((tmp_path / "states").iterdir(), key=lambda p: int(p.stem))
+    for n, break_it in enumerate((lambda p: p.write_bytes(b"x"), lambda p: p.unlink())):
+        break_it(states[-1 - n])
+        rebuilt = die()
+        with LedgerReader(tmp_path) as reader:
+            done = rebuild(rebuilt, reader)
+        assert done.state == (int(states[0].stem) if n == 0 else None)
+        same_state(original, rebuilt)
+
+
+def test_up_to_a_row(tmp_path):
+    run(tmp_path, die(), ["set", "read", "set", "read"])
+    half = die()
+    with LedgerReader(tmp_path) as reader:
+        assert rebuild(half, reader, upto=5).calls == 2
+    expected = die()
+    expected.apply(Pulse(Kind.SET, CELLS, 1.0, 2.0, seconds=1e-6))
+    expected.read(CELLS[1:])
+    same_state(half, expected)
+
+
+def test_only_the_present_life_counts(tmp_path):
+    run(tmp_path, die(newborn=True), ["set"] * 5 + ["save"])
+    original = die(newborn=True)
+    run(tmp_path, original, ["set", "read"])
+    rebuilt = die()
+    with LedgerReader(tmp_path) as reader:
+        assert rebuild(rebuilt, reader).calls == 2
+    same_state(original, rebuilt)
+
+
+def test_an_open_intent_is_not_done_again_and_stays_doubtful(tmp_path):
+    device = Journal(die(), Ledger.open(tmp_path, "fake-0", volatile=True), "r")
+    device.read(CELLS)
+    device.apply(Pulse(Kind.SET, CELLS, 1.0, 2.0, seconds=1e-6))
+    shutil.copytree(tmp_path, tmp_path / "left by a kill")
+    device.close()
+    rebuilt, expected = die(), die()
+    with LedgerReader(tmp_path / "left by a kill") as reader:
+        assert rebuild(rebuilt, reader).calls == 1
+        assert reader.doubtful().tolist() == CELLS.tolist()
+    expected.read(CELLS)
+    same_state(rebuilt, expected)
+
+
+def test_after_an_unknown_outcome_the_state_is_saved_once_the_cells_are_read(tmp_path):
+    """What the broken call did to the die is in no row; the saved state has it."""
+    original = die()
+
+    def landing(pulse):
+        original.siemens[pulse.cells[:7]] += 3e-6
+        original.landing = None
+        raise LinkLost("broke in the middle", pulse.cells)
+
+    original.landing = landing
+    with Journal(original, Ledger.open(tmp_path, "fake-0", volatile=True), "r") as device:
+        with pytest.raises(LinkLost):
+            device.apply(Pulse(Kind.SET, CELLS, 1.0, 2.0, seconds=1e-6))
+        device.settle()
+        device.read(CELLS)
+    rebuilt = die()
+    with LedgerReader(tmp_path) as reader:
+        rebuild(rebuilt, reader)
+    same_state(original, rebuilt)
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (lambda: die(seed=1), r"at row 3 .*\(read\) value 0 was .* use the seed, options and vers"),
+        (lambda: die(serial="fake-1"), "with serial fake-0, but this one has serial fake-1"),
+        (lambda: die(cols=8), "with cols 16, but this one has cols 8"),
+        (lambda: die(pulses={}), r"row 4 .*was done then and fails now"),
+    ],
+)
+def test_another_die_is_found_out(tmp_path, other, says):
+    run(tmp_path, die(), ["read", "set", "read"])
+    with LedgerReader(tmp_path) as reader, pytest.raises(Refused, match=says) as error:
+        rebuild(other(), reader)
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_recorded_nothing_to_do(tmp_path):
+    Ledger.open(tmp_path, "fake-0").close()
+    with LedgerReader(tmp_path) as reader:
+        assert rebuild(die(), reader).calls == 0

@@ -95,7 +95,9 @@ def test_a_broken_download_is_resumed_where_it_stopped(server: Server, tmp_path:
     with pytest.raises(DataError, match=r"broken off after 1000 of.*run the same command again"):
         fetch("mnist", tmp_path, base=server.base)
     server.cut = None
-    folder = fetch("mnist", tmp_path, base=server.base)
+    seen: list[tuple[str, int, int | None]] = []
+    folder = fetch("mnist", tmp_path, base=server.base, progress=lambda *what: seen.append(what))
+    assert seen[-1] == ("numbers.gz", len(PACKED), len(PACKED))
     assert server.asked[-1] == ("numbers.gz", "bytes=1000-")
     assert (folder / "numbers.gz").read_bytes() == PACKED
     assert not list(folder.glob("*.part"))

@@ -46,11 +46,15 @@ class GateCurve:
     siemens: NDArray[np.float64]
     spread_siemens: NDArray[np.float64]
 
-    def nominal_gate(self, siemens: ArrayLike) -> NDArray[np.float64]:
-        """Gate voltage that gives `siemens` in the median. Raises `Refused` out of reach."""
+    def nominal_gate(self, siemens: ArrayLike, tolerance: float = 0.0) -> NDArray[np.float64]:
+        """Gate voltage that gives `siemens` in the median.
+
+        Raises `Refused` for a level out of reach by more than `tolerance` siemens (half its
+        window); one that is nearly reached gets the sweep's last gate voltage.
+        """
         wanted = np.asarray(siemens, dtype=np.float64)
         top = float(self.siemens[-1])
-        if wanted.size and float(wanted.max()) > top:
+        if wanted.size and float(wanted.max()) > top + tolerance:
             raise Refused(
                 f"a level at {show(float(wanted.max()), 'S')} is out of reach: a SET gives at "
                 f"most {show(top, 'S')} up to a gate voltage of {self.gate_volts[-1]:g} V; "

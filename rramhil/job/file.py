@@ -99,6 +99,7 @@ class Program(_Step):
     do: Literal["program"]
     how: Literal["open_loop", "verify"] = "open_loop"
     recipe: Recipe = SDR(first_reset=True)
+    passes: int = Field(1, ge=1, le=10, description="write-verify again for cells that relaxed")
 
 
 class Evaluate(_Step):
@@ -114,6 +115,7 @@ class RecoverRVW(_Step):
     do: Literal["recover"]
     method: Literal["rvw"]
     recipe: Recipe = SDR()
+    passes: int = Field(3, ge=1, le=10, description="write-verify again for cells that relaxed")
     delay: Seconds = 1.0
 
 

@@ -90,7 +90,9 @@ class Subject:
     def target(self, curve: GateCurve) -> Target:
         """The window of each mapped cell, and the nominal gate voltage of its level."""
         centre = self.mapped.siemens
-        return Target(*self.mapped.levels.windows(centre), curve.nominal_gate(centre))
+        levels = self.mapped.levels
+        gates = curve.nominal_gate(centre, levels.tolerance)
+        return Target(*levels.windows(centre), gates)
 
     def layout(self) -> dict[str, NDArray[Any]]:
         """What a report needs to know of the mapping, as arrays."""

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from benches import Row
 from numpy.typing import ArrayLike
 
+from benches import Row
 from rramhil.device import (
     Clock,
     Device,

@@ -15,6 +15,7 @@ app.command("report", rich_help_panel=LOOK)(look.report)
 app.command("export", rich_help_panel=LOOK)(look.export)
 app.add_typer(ledger.app, name="ledger", rich_help_panel=LOOK)
 app.command("devices", rich_help_panel=BENCH)(bench.devices)
+app.command("doctor", rich_help_panel=BENCH)(bench.doctor)
 app.command("init", rich_help_panel=FILES)(init.init)
 app.add_typer(data.app, name="data", rich_help_panel=FILES)
 

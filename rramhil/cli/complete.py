@@ -39,8 +39,10 @@ def jobs(incomplete: str) -> list[str]:
 
 @_quietly
 def stations(incomplete: str) -> list[str]:
-    """Station files at hand."""
-    return _paths(incomplete, ".toml")
+    """Shipped stations and the station files at hand."""
+    from rramhil.station import shipped_stations
+
+    return shipped_stations() + _paths(incomplete, ".toml")
 
 
 @_quietly

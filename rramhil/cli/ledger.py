@@ -79,15 +79,15 @@ def verify(
 def find_ledger(which: str) -> Path:
     """The ledger of a path, a die's serial, or a run. Raises `UsageError` or `FileError`."""
     from rramhil.job.folder import RunFolder, run_ids
-    from rramhil.station import home
+    from rramhil.station import file_name, home
 
     path = Path(which)
     if path.exists():
         return path
     dies = home() / "dies"
     serials = sorted(p.name for p in dies.iterdir()) if dies.is_dir() else []
-    if which in serials:
-        return dies / which
+    if file_name(which) in serials:
+        return dies / file_name(which)
     runs = run_ids()
     if which == "last" or any(run.startswith(which) for run in runs):
         result = RunFolder.find(which).load_result()

@@ -79,8 +79,12 @@ def run(
 
     from rramhil.address import parse_address
     from rramhil.run import Run
+    from rramhil.station import load_station
 
     parse_address(device or loaded.device.address)
+    if station is not None:
+        load_station(station)
+        station = str(Path(station).resolve()) if Path(station).exists() else station
     started = Run.start(loaded, text, address=device, station=station)
     where = started.result.address
     terminal.say(f"run {started.run} on {where}: {', '.join(loaded.step_names())}")

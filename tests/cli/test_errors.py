@@ -14,7 +14,6 @@ from rramhil.device import DeviceFault, LinkLost, Refused
 from rramhil.nn.data import DataError
 from rramhil.schema import FileError
 
-
 WHOLE = """\
 name = "x"
 network = { name = "digits" }

@@ -64,7 +64,9 @@ def two_steps(watch: Callable[[Progress], None], should_stop: Callable[[], bool]
 def test_a_finished_run_ends_with_the_table_and_what_to_do_next() -> None:
     result = command(two_steps)
     assert result.exit_code == 0
-    shown = result.stdout.replace("\N{NARROW NO-BREAK SPACE}", " ").replace("\N{NO-BREAK SPACE}", " ")
+    shown = result.stdout.replace("\N{NARROW NO-BREAK SPACE}", " ").replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
     for text in ("Teacher", "97.0 %", "R-V-W", "12 345", "warning: a remark with [brackets]"):
         assert text in shown
     for text in ("/nowhere/report.html", "--head " + "ab" * 32, "rramhil replay 2026"):
@@ -123,8 +125,9 @@ def test_a_second_ctrl_c_ends_at_once_in_one_sentence(capfd: pytest.CaptureFixtu
     result = command(work)
     assert result.exit_code == STOPPED
     assert safe == ["off"]
-    assert f"error: stopped at once, outputs are off; go on with: rramhil resume {StandIn.run}\n" in (
-        result.stderr
+    assert (
+        f"error: stopped at once, outputs are off; go on with: rramhil resume {StandIn.run}\n"
+        in (result.stderr)
     )
     assert "Traceback" not in result.stderr + capfd.readouterr().err
 

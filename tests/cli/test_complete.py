@@ -1,0 +1,33 @@
+"""Completions offer what fits and fail on nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_calls import made_up_result, stored
+
+from rramhil.cli import complete
+
+
+def test_run_ids_newest_first() -> None:
+    for run in ("20260101-100000-a-0001", "20260101-110000-b-0002"):
+        stored(made_up_result(run))
+    assert complete.run_ids("") == ["last", "20260101-110000-b-0002", "20260101-100000-a-0001"]
+    assert complete.run_ids("l") == ["last"]
+
+
+def test_jobs_are_shipped_ones_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "mine.toml").write_text("")
+    assert "quickstart" in complete.jobs("q")
+    assert complete.jobs("su") == ["sub/"]
+    assert complete.jobs("sub/") == ["sub/mine.toml"]
+    assert complete.jobs("nowhere/") == []
+
+
+def test_addresses_and_data_sets() -> None:
+    assert complete.addresses("emu") == ["emulator:"]
+    assert complete.data_sets("mn") == ["mnist"]
+    assert complete.stations("emulator") == ["emulator"]

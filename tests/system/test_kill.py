@@ -53,9 +53,12 @@ class Books:
         doubtful = np.stack([wear.doubtful[kind] for kind in KINDS])
         return cls(done, doubtful, board.counts(), open_doubt)
 
-    def agree(self) -> None:
-        assert (self.done <= self.counted).all()
-        assert (self.counted <= self.done + self.doubtful).all()
+    def agree(self, moment: str) -> None:
+        """Fail, naming the first kinds and cells, unless the equation holds."""
+        wrong = (self.done > self.counted) | (self.counted > self.done + self.doubtful)
+        table = np.stack([self.done, self.counted, self.doubtful], axis=-1)[wrong][:5]
+        where = np.argwhere(wrong)[:5].tolist()
+        assert not wrong.any(), f"{moment}: {wrong.sum()} wrong; (kind, cell) {where}: {table}"
         assert self.open_doubt.size <= CALL_CELLS
 
 
@@ -76,7 +79,7 @@ def test_no_pulse_is_lost_from_the_ledger_and_none_is_doubled(tmp_path: Path) ->
     with killer_board(small_chip(tmp_path)) as board, ExitStack() as hosts:
         assert finish(board, ledger)["doubtful"] == 0
         before = Books.look(board, ledger)
-        before.agree()
+        before.agree("at first")
         waiting = hire(hosts, board, ledger)
         for moment in rng.permutation(plan).tolist():
             victim, waiting = waiting, hire(hosts, board, ledger)
@@ -90,7 +93,7 @@ def test_no_pulse_is_lost_from_the_ledger_and_none_is_doubled(tmp_path: Path) ->
                 victim.kill()
             assert victim.wait(60) == -9
             books = Books.look(board, ledger)
-            books.agree()
+            books.agree(moment)
             if moment in STAGES:
                 assert told["stage"] == moment
                 undone_pulses = undone(books, before, told)
@@ -107,7 +110,7 @@ def test_no_pulse_is_lost_from_the_ledger_and_none_is_doubled(tmp_path: Path) ->
     assert report["inside"] > 0.9
     assert report["doubtful"] == 0
     assert report["torch"] is False
-    after.agree()
+    after.agree("at last")
     assert after.open_doubt.size == 0
     assert ((after.done - before.done) == (after.counted - before.counted)).all()
     with LedgerReader(ledger / "ledger.sqlite") as reader:

@@ -221,7 +221,7 @@ def _remarks(
         f"{len(census.rows)} rows read: median {middle}, quartiles {low} and {high}; "
         f"{census.unreadable:.1%} gave no answer, {census.below_range:.1%} read below the range, "
         f"{census.above_range:.1%} above it, {census.far_above:.1%} far above the others "
-        "(a guess at stuck_lrs)",
+        "(stuck_lrs, or written so: a scan tells)",
         f"read noise {show(noise.siemens, 'S')} (worst 1 %: {show(noise.worst_siemens, 'S')}), "
         f"lsb {show(noise.lsb_siemens, 'S')}",
         f"a read call takes {show(timing.device_call_seconds, 's')} of device time and "

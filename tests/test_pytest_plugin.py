@@ -123,6 +123,49 @@ def test_a_station_limits_the_device(pytester: pytest.Pytester) -> None:
     run(pytester, test, SMALL, "--rram-station=bench.toml").assert_outcomes(passed=2)
 
 
+BENCH = """
+from fakes import FakeDie, fake_spec
+from rramhil.device import Driver
+
+DIE = FakeDie(fake_spec(volatile=False, newborn=False, serial="bench-1"))
+
+class Link(FakeDie):
+    def __init__(self, address):
+        super().__init__(DIE.spec)
+        self.siemens, self.counted = DIE.siemens, DIE.counted
+
+driver = Driver("a bench", "bench:1", Link)
+"""
+
+
+def test_a_die_on_the_bench_is_never_without_its_ledger(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(bench_driver=BENCH)
+    metadata = pytester.mkdir("bench_driver-1.dist-info")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: bench-driver\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[rramhil.drivers]\nbench = bench_driver:driver\n")
+    monkeypatch.setenv("PYTHONPATH", f"{pytester.path}:{Path(__file__).parent}")
+    test = """
+        import pytest
+        from rramhil import Kind, Pulse
+        from rramhil.journal import Journal
+        from rramhil.ledger import LedgerReader
+        from rramhil.station import home
+
+        @pytest.mark.parametrize("fixture", ["rram_device", "rram_journalled"])
+        def test_pulse(request, fixture):
+            device = request.getfixturevalue(fixture)
+            assert isinstance(device, Journal)
+            device.apply(Pulse(Kind.SET, [0], 1.0, 1.0, seconds=1e-6))
+
+        def test_it_is_all_written_down():
+            with LedgerReader(home() / "dies" / "bench-1") as reader:
+                assert reader.wear().pulses[0] == 2
+    """
+    run(pytester, test, "--rram-device=bench:1").assert_outcomes(passed=3)
+
+
 # The project's own tests use the plug-in too.
 
 

@@ -159,6 +159,7 @@ def test_the_yield_counts_unreadable_cells_as_outside(folder: Path) -> None:
         yields = level_yields(layout, state.siemens)
         assert sum(one.inside for one in yields) == int(inside.sum())
         assert sum(one.cells for one in yields) == layout.count
+        assert np.isfinite([(one.median, one.rms_error) for one in yields]).all()
 
 
 def test_texts_of_the_run_are_escaped(tmp_path: Path) -> None:
@@ -179,6 +180,7 @@ def test_texts_of_the_run_are_escaped(tmp_path: Path) -> None:
     assert page.source.count("</style>") == 1
     assert page.text.count('<script>alert("x")</script> & $a$') >= 5
     assert "cannot be drawn" not in page.text
+    assert "$a$" in page.figures["Accuracy of each way as bars"]
     for svg in page.figures.values():
         assert not ElementTree.fromstring(svg).findall(".//{*}script")
 

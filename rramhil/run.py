@@ -193,14 +193,17 @@ class _Session:
         """Prepare, then the steps that are open, until done or asked to stop."""
         steps = self.result.steps
         watch(Progress(0, len(steps), "prepare", 0, 1, "loading the network and its data"))
-        work = self._prepare()
-        for record, step in zip(steps, self.run.job.steps, strict=True):
-            if record.outcome == "finished":
-                continue
-            if isinstance(step, Report):
-                self._report(record, watch)
-            elif not self._step(work, record, step, watch, should_stop):
-                return
+        from rramhil.nn.repeatable import repeatable
+
+        with repeatable():
+            work = self._prepare()
+            for record, step in zip(steps, self.run.job.steps, strict=True):
+                if record.outcome == "finished":
+                    continue
+                if isinstance(step, Report):
+                    self._report(record, watch)
+                elif not self._step(work, record, step, watch, should_stop):
+                    return
 
     def _prepare(self) -> Work:
         from rramhil.job.steps import Work, restore

@@ -15,7 +15,7 @@ from torch import Tensor
 from rramhil.device import Cells, Floats, Spec
 from rramhil.job.file import JobFile
 from rramhil.job.result import Interval
-from rramhil.mapping import MappedNetwork, find_scheme, map_network
+from rramhil.mapping import MappedNetwork, filled, find_scheme, map_network
 from rramhil.nn.data import load_data
 from rramhil.nn.network import Images, Network, accuracy_of, images_of, load_network
 from rramhil.nn.splits import Splits, make_splits
@@ -30,6 +30,7 @@ class Subject:
 
     network: Network
     mapped: MappedNetwork
+    highest: float
     splits: Splits
     train: Images
     validation: Images
@@ -61,6 +62,7 @@ class Subject:
                 percentile=job.mapping.percentile,
                 scale_per_column=job.mapping.scale == "column",
             ),
+            highest=spec.reading.highest,
             splits=splits,
             train=images_of(data, splits.train),
             validation=images_of(data, splits.validation),
@@ -73,8 +75,13 @@ class Subject:
         return self.mapped.cells
 
     def weights(self, siemens: Floats) -> dict[str, Tensor]:
-        """The network's matrices as the conductances `siemens` (one a mapped cell) give them."""
-        return self.network.with_weights(self.mapped.weights_from(siemens))
+        """The network's matrices as the conductances `siemens` (one a mapped cell) give them.
+
+        A cell above the range counts as the highest readable conductance, one that does not
+        answer as open.
+        """
+        readable = filled(siemens, self.highest)
+        return self.network.with_weights(self.mapped.weights_from(readable))
 
     @cached_property
     def teacher(self) -> float:

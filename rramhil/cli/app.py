@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -96,8 +97,17 @@ def complain(error: Exception, *, as_json: bool) -> int:
     if failure.remedy:
         Terminal().say(failure.remedy)
     if as_json:
-        print_json({"error": failure})
+        _print_if_possible({"error": failure})
     return failure.exit_code
+
+
+def _print_if_possible(document: object) -> None:
+    """Print JSON where stdout can still be written; it may be what the error is about."""
+    try:
+        print_json(document)
+    except OSError:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
 
 
 def _version(wanted: bool) -> None:

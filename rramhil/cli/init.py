@@ -129,6 +129,8 @@ def init(
     json: Json = False,
 ) -> None:
     """Write a commented job.toml and station.toml to start from; nothing is overwritten."""
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; name a folder, which is made if it does not exist")
     there = [name for name in FILES if (folder / name).exists()]
     if there:
         raise UsageError(f"{folder / there[0]} exists and is not overwritten; name another folder")

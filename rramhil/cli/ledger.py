@@ -95,5 +95,6 @@ def find_ledger(which: str) -> Path:
             raise UsageError(f"run {result.run} never reached a device, so it has no ledger")
         return Path(result.ledger)
     raise UsageError(
-        f"{which!r} is no ledger file, no die in {dies} and no run{nearest(which, serials + runs)}"
+        f"{which!r} is no ledger file, no die in {dies} and no run"
+        + nearest(which, serials + runs[-5:])
     )

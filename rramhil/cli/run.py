@@ -34,8 +34,8 @@ class Executable(Protocol):
         """The run's id."""
 
     @property
-    def folder(self) -> Path:
-        """The run's folder."""
+    def result(self) -> RunResult:
+        """What it has come to so far."""
 
     def execute(
         self, watch: Callable[[Progress], None], should_stop: Callable[[], bool]
@@ -134,8 +134,9 @@ def carry_out(run: Executable, terminal: Terminal) -> RunResult:
     except BaseException as error:
         go_on = f"go on with: rramhil resume {run.run}"
         if isinstance(error, KeyboardInterrupt):
-            raise Interrupted(f"stopped at once, outputs are off; {go_on}") from None
-        if not isinstance(error, ValueError):  # what is wrong in a file stays wrong
+            raise Interrupted(f"stopped at once, outputs are off; {go_on}") from error
+        # What is wrong in a file stays wrong, and a run without a ledger never reached a device.
+        if run.result.ledger and not isinstance(error, ValueError):
             error.add_note(go_on)
         raise
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,18 @@ def test_a_home_that_is_a_file_is_one_sentence(
     result = rramhil("run")
     assert result.exit_code != 0
     assert "RRAMHIL_HOME" in error_of(result)
+
+
+@pytest.mark.parametrize("words", [["show"], ["show", "--json"]])
+def test_a_full_disk_under_stdout_is_one_sentence(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", "from rramhil.cli import main; main()", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == FAILED
+    assert done.stderr.startswith("error: no space left on device")
+    assert len(done.stderr.splitlines()) == 1

@@ -36,6 +36,11 @@ def test_nothing_is_overwritten(rramhil: Call, tmp_path: Path) -> None:
     assert (tmp_path / "station.toml").read_text() == "mine"
 
 
+def test_a_file_is_no_folder(rramhil: Call, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "is a file; name a folder" in error_of(rramhil("init", str(tmp_path / "file")))
+
+
 def uncommented(text: str) -> str:
     """The text with every line that is a commented-out key or table switched on."""
     return re.sub(r"(?m)^# (?=\w+ = |\[+[a-z.]+\]+)", "", text)

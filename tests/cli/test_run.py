@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import typer
@@ -27,10 +26,10 @@ class StandIn:
     """A run whose work is a function."""
 
     run = "20260101-120000-quickstart-ab12"
-    folder = Path("/nowhere")
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, ledger: str = "/nowhere/ledger.sqlite") -> None:
         self._work = work
+        self.result = made_up_result(outcome="running", ledger=ledger)
 
     def execute(
         self, watch: Callable[[Progress], None], should_stop: Callable[[], bool]
@@ -38,10 +37,10 @@ class StandIn:
         return self._work(watch, should_stop)
 
 
-def command(work: Work, *words: str) -> Result:
+def command(work: Work, *words: str, ledger: str = "/nowhere/ledger.sqlite") -> Result:
     """What `rramhil run` does with a run that does `work`."""
     app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
-    run: Executable = StandIn(work)
+    run: Executable = StandIn(work, ledger)
 
     @app.callback()
     def top() -> None:
@@ -148,6 +147,14 @@ def test_a_run_that_breaks_says_how_to_go_on() -> None:
     error = json_of(result)["error"]
     assert (error["kind"], error["doubtful_cells"]) == ("LinkLost", 1)
     assert error["remedy"] == f"go on with: rramhil resume {StandIn.run}"
+
+
+def test_a_run_that_never_reached_a_device_is_not_to_be_resumed() -> None:
+    def work(watch: Callable[[Progress], None], should_stop: Callable[[], bool]) -> RunResult:
+        raise LinkLost("there is no /dev/ttyUSB0")
+
+    result = command(work, ledger="")
+    assert result.stderr == "error: there is no /dev/ttyUSB0\n"
 
 
 def test_a_failed_result_fails() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,3 +34,24 @@ def test_addresses_and_data_sets() -> None:
     assert complete.addresses("emu") == ["emulator:"]
     assert complete.data_sets("mn") == ["mnist"]
     assert complete.stations("emulator") == ["emulator"]
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("rramhil re", ["resume", "replay", "report"]),
+        ("rramhil run quick", ["quickstart"]),
+        ("rramhil run --device emu", ["emulator:"]),
+    ],
+)
+def test_the_shell_gets_them(line: str, offered: list[str]) -> None:
+    words = line.split()
+    asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    done = subprocess.run(
+        [sys.executable, "-c", "from rramhil.cli import main; main()"],
+        env={**os.environ, **asked, "_RRAMHIL_COMPLETE": "complete_bash"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == offered

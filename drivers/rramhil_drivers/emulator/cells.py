@@ -19,7 +19,11 @@ from rramhil_drivers.emulator.faults import STUCK, draw_faults, tile_generator
 from rramhil_drivers.emulator.physics import F32
 
 FAULTS, FIXED, BIRTH, FORMING = range(4)  # purposes of the generators of a tile
-_COUNTED = {Kind.SET: np.uint32, Kind.RESET: np.uint32, Kind.FORM: np.uint16}
+_COUNTED: dict[Kind, type[np.generic]] = {
+    Kind.SET: np.uint32,
+    Kind.RESET: np.uint32,
+    Kind.FORM: np.uint16,
+}
 
 
 class CellArray(ABC):

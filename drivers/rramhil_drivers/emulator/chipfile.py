@@ -19,6 +19,7 @@ from rramhil.words import nearest
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+NotNegativeVolts = Annotated[Volts, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Law = Literal["multiplicative", "lognormal", "share_of_range"]
@@ -105,12 +106,20 @@ class Faults(Sourced):
 
 
 class SetWidth(Strict):
-    """The gate ceiling at one pulse width: G = highest (1 - exp(-softplus(V - threshold)/scale))."""
+    """The gate ceiling at one pulse width, G = highest (1 - exp(-x^shape)).
+
+    x = softplus(V_gate - threshold) / scale.
+    `cell_sd_volts`: spread of the threshold between cells; `pulse_sd_volts`: from pulse to
+    pulse. Short pulses scatter more.
+    """
 
     seconds: Seconds
     threshold_volts: Volts
     scale_volts: Annotated[Volts, Field(gt=0)]
+    shape: Positive
     highest_siemens: Annotated[Siemens, Field(gt=0)]
+    cell_sd_volts: NotNegativeVolts
+    pulse_sd_volts: NotNegativeVolts
 
 
 class SetLaw(Sourced):
@@ -118,19 +127,19 @@ class SetLaw(Sourced):
 
     `widths` in rising order of `seconds`, interpolated in log(seconds). `bl_shift_volts`:
     gate-voltage equivalent of one e-fold of BL voltage about `bl_reference_volts`.
-    `*_cell_sd`: between cells; `wl_pulse_sd`: from pulse to pulse.
+    `gain_cell_sd`: spread between cells of the logarithm of the ceiling.
+    `limit_siemens`: no cell ever conducts more.
     """
 
     widths: Annotated[tuple[SetWidth, ...], Field(min_length=2)]
     softness_volts: Annotated[Volts, Field(gt=0)]
-    bl_reference_volts: Volts
-    bl_shift_volts: Volts
+    bl_reference_volts: Annotated[Volts, Field(gt=0)]
+    bl_shift_volts: NotNegativeVolts
     bl_threshold_volts: Volts
     bl_siemens_per_volt: Positive
-    bl_cell_sd: NotNegative
-    wl_cell_sd: NotNegative
-    wl_pulse_sd: NotNegative
+    gain_cell_sd: NotNegative
     sharpness: Positive
+    limit_siemens: Annotated[Siemens, Field(gt=0)]
 
     @model_validator(mode="after")
     def _rising(self) -> SetLaw:
@@ -175,7 +184,8 @@ class HighResistance(Sourced):
     exp(-(V - reference_volts) per_volt). `cell_sd`, `cycle_sd`: standard deviations of ln G
     between cells and from one full RESET to the next; `repeat_sd`: for further pulses on a
     cell that lies below `full_siemens` already. `hard_share` of the cells lie
-    `hard_ln_shift` higher (the persistent hard-to-RESET share).
+    `hard_ln_shift` higher (the persistent hard-to-RESET share). No landing lies outside
+    `lowest_siemens` to `highest_siemens`.
     """
 
     siemens: Siemens
@@ -190,6 +200,7 @@ class HighResistance(Sourced):
     hard_share: Fraction
     hard_ln_shift: NotNegative
     lowest_siemens: Siemens
+    highest_siemens: Siemens
 
 
 class FormLaw(Sourced):

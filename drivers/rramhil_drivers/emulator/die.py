@@ -149,7 +149,10 @@ class EmulatedDie(Device):
             text = json.dumps(head, default=_plain).encode()
             arrays = {"head": np.frombuffer(text, dtype=np.uint8), **self._cells.saved()}
         blob = io.BytesIO()
-        np.savez(blob, **arrays)
+        with zipfile.ZipFile(blob, "w") as archive:
+            for name, values in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, values, allow_pickle=False)
         return blob.getvalue()
 
     def thaw(self, state: bytes) -> None:
@@ -222,7 +225,7 @@ def quantise(siemens: NDArray[np.float32], limits: ReadLimits) -> Floats:
     values = (codes.astype(np.float64) * limits.lsb).astype(np.float32)
     values[codes < round(limits.lowest / limits.lsb)] = 0.0
     values[codes > round(limits.highest / limits.lsb)] = np.inf
-    return values
+    return np.asarray(values, dtype=np.float32)
 
 
 def _make_cells(chip: ChipFile, die: int, tiles: int, formed: bool) -> CellArray:

@@ -48,4 +48,4 @@ def draw_faults(
 
 def _between(ends: tuple[float, float], place: NDArray[np.float64]) -> NDArray[np.float64]:
     low, high = np.log(ends)
-    return np.exp(low + place * (high - low))
+    return np.asarray(np.exp(low + place * (high - low)), dtype=np.float64)

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rramhil_drivers.emulator.chipfile import (
     FormLaw,
@@ -19,12 +19,19 @@ from rramhil_drivers.emulator.chipfile import (
     Relaxation,
     ResetLaw,
     SetLaw,
+    SetWidth,
     StatisticalLaw,
 )
 
 F32 = NDArray[np.float32]
+Halves = NDArray[np.float16] | F32  # fixed parameters are kept as float16
 TABLE_STEP = 1e-6  # siemens between two entries of a level table
 TABLE_SIZE = 1024
+
+
+def as_f32(values: ArrayLike) -> F32:
+    """`values` as a float32 array (no copy when they are one)."""
+    return np.asarray(values, dtype=np.float32)
 
 
 def normals(rng: np.random.Generator, count: int) -> F32:
@@ -39,13 +46,13 @@ def tukey(rng: np.random.Generator, count: int, tail: float) -> F32:
     """
     n = normals(rng, count)
     z = n * np.exp(np.float32(tail / 2) * n * n)
-    return np.clip(z, -200.0, 200.0)
+    return as_f32(np.clip(z, -200.0, 200.0))
 
 
 def softplus(x: F32, softness: float) -> F32:
     """softness ln(1 + exp(x / softness)): 0 far below, x far above."""
     s = np.float32(softness)
-    return s * np.logaddexp(np.float32(0), x / s, dtype=np.float32)
+    return as_f32(s * np.logaddexp(np.float32(0), x / s, dtype=np.float32))
 
 
 class LevelTable:
@@ -57,30 +64,39 @@ class LevelTable:
 
     def __call__(self, g: F32) -> F32:
         index = (g * np.float32(1 / TABLE_STEP) + np.float32(0.5)).astype(np.int32)
-        return self.values.take(index, mode="clip")
+        return as_f32(self.values.take(index, mode="clip"))
 
 
 # ------------------------------------------------------------------------------------ SET
 
 
 def set_ceiling(
-    law: SetLaw, seconds: float, gate_volts: F32, volts: F32, wl_shift: F32, bl_shift: F32
+    law: SetLaw,
+    seconds: float,
+    gate_volts: F32,
+    volts: F32,
+    cell: tuple[Halves, Halves],
+    noise: F32,
 ) -> F32:
     """Conductance that a SET pulse can reach: the softer minimum of a gate and a BL ceiling.
 
-    The gate limits the current and with it the filament (Ielmini, IEEE TED 58, 4309, 2011:
-    R_LRS ~ V / I_C); the shapes are fitted. `wl_shift` holds the shift of the cell and the
-    noise of the pulse. Raises ValueError for a width outside the fitted ones.
+    The gate limits the current and with it the filament (D. Ielmini, IEEE TED 58, 4309, 2011:
+    R_LRS is inversely proportional to the compliance current); the shapes are fitted. `cell`:
+    standard normal (gate shift, gain) of each cell; `noise`: standard normal, fresh for the
+    pulse. Raises ValueError for a width outside the fitted ones.
     """
-    threshold, scale, highest = _at_width(law, seconds)
-    lift = np.float32(law.bl_shift_volts) * np.log(
-        np.maximum(volts, np.float32(0.05)) / np.float32(law.bl_reference_volts)
-    )
-    over = softplus(gate_volts + wl_shift + lift - np.float32(threshold), law.softness_volts)
-    gate_ceiling = np.float32(highest) * -np.expm1(over * np.float32(-1 / scale))
-    line = softplus(volts + bl_shift - np.float32(law.bl_threshold_volts), law.softness_volts)
-    line_ceiling = np.float32(law.bl_siemens_per_volt) * line
-    return soft_minimum(gate_ceiling, line_ceiling, law.sharpness)
+    at = set_width(law, seconds)
+    shift = at.cell_sd_volts * cell[0] + np.float32(at.pulse_sd_volts) * noise
+    lift = np.log(np.maximum(volts, np.float32(0.05)) * np.float32(1 / law.bl_reference_volts))
+    gate = gate_volts + shift + np.float32(law.bl_shift_volts) * lift
+    over = softplus(as_f32(gate - np.float32(at.threshold_volts)), law.softness_volts)
+    x = over * np.float32(1 / at.scale_volts)
+    gate_ceiling = as_f32(np.float32(-at.highest_siemens) * np.expm1(-(x ** np.float32(at.shape))))
+    line = softplus(as_f32(volts - np.float32(law.bl_threshold_volts)), law.softness_volts)
+    line_ceiling = as_f32(line * np.float32(law.bl_siemens_per_volt))
+    lowest = soft_minimum(gate_ceiling, line_ceiling, law.sharpness)
+    gain = np.exp(np.float32(law.gain_cell_sd) * cell[1].astype(np.float32))
+    return as_f32(np.minimum(lowest * gain, np.float32(law.limit_siemens)))
 
 
 def soft_minimum(a: F32, b: F32, sharpness: float) -> F32:
@@ -88,22 +104,20 @@ def soft_minimum(a: F32, b: F32, sharpness: float) -> F32:
     low = np.maximum(np.minimum(a, b), np.float32(1e-12))
     ratio = low / np.maximum(np.maximum(a, b), np.float32(1e-12))
     p = np.float32(sharpness)
-    return low * np.exp(np.log1p(np.exp(p * np.log(ratio))) * np.float32(-1 / sharpness))
+    return as_f32(low * np.exp(np.log1p(np.exp(p * np.log(ratio))) * np.float32(-1 / sharpness)))
 
 
-def _at_width(law: SetLaw, seconds: float) -> tuple[float, float, float]:
+def set_width(law: SetLaw, seconds: float) -> SetWidth:
+    """The gate ceiling's parameters at a pulse width, interpolated in log(seconds)."""
     times = [w.seconds for w in law.widths]
     if not times[0] * 0.999 <= seconds <= times[-1] * 1.001:
         raise ValueError(
-            f"pulse width {seconds:g} s is outside the fitted widths {times[0]:g} to {times[-1]:g} s"
+            f"pulse width {seconds:g} s is outside the fitted ones, {times[0]:g} to {times[-1]:g} s"
         )
-    at = np.log(times)
-    x = math.log(seconds)
-    return (
-        float(np.interp(x, at, [w.threshold_volts for w in law.widths])),
-        float(np.exp(np.interp(x, at, np.log([w.scale_volts for w in law.widths])))),
-        float(np.interp(x, at, [w.highest_siemens for w in law.widths])),
-    )
+    at, x = np.log(times), math.log(seconds)
+    names = (name for name in SetWidth.model_fields if name != "seconds")
+    values = {n: float(np.interp(x, at, [getattr(w, n) for w in law.widths])) for n in names}
+    return law.widths[0].model_copy(update={"seconds": seconds, **values})
 
 
 # ---------------------------------------------------------------------------------- RESET
@@ -115,14 +129,15 @@ def reset_drive(law: ResetLaw, seconds: float, gate_volts: F32, volts: F32) -> F
     soft = law.follower_softness_volts
     drive = volts - softplus(volts - passed, soft)
     wider = law.width_volts_per_decade * math.log10(seconds / law.reference_seconds)
-    return np.maximum(drive, np.float32(0)) + np.float32(wider) * (volts > 0)
+    return as_f32(np.maximum(drive, np.float32(0)) + np.float32(wider) * (volts > 0))
 
 
-def hrs_median(law: HighResistance, drive: F32) -> F32:
-    """Median conductance after a full RESET at `drive` volts, of a cell without shift."""
+def hrs_landing(law: HighResistance, drive: F32, ln_shift: Halves) -> F32:
+    """Conductance after a full RESET at `drive` volts; `ln_shift` of the cell and the cycle."""
     over = drive - np.float32(law.reference_volts)
     partial = 1 + np.float32(law.depth) * np.exp(over * np.float32(-1 / law.scale_volts))
-    return np.float32(law.siemens) * partial * np.exp(over * np.float32(-law.per_volt))
+    landed = np.float32(law.siemens) * partial * np.exp(ln_shift - over * np.float32(law.per_volt))
+    return as_f32(np.clip(landed, law.lowest_siemens, law.highest_siemens))
 
 
 def reset_target(
@@ -131,8 +146,8 @@ def reset_target(
     threshold: LevelTable,
     drive: F32,
     g: F32,
-    sl_shift: F32,
-    hrs_shift: F32,
+    sl_shift: Halves,
+    hrs_shift: Halves,
     rng: np.random.Generator,
 ) -> F32:
     """Conductance after a RESET pulse: an abrupt drop, or a small one; never a rise.
@@ -143,11 +158,10 @@ def reset_target(
     count = g.size
     over = drive - threshold(g) - sl_shift + np.float32(law.pulse_sd) * normals(rng, count)
     fresh = np.where(g > hrs.full_siemens, np.float32(hrs.cycle_sd), np.float32(hrs.repeat_sd))
-    ln_shift = hrs_shift + fresh * normals(rng, count)
-    floor = np.maximum(hrs_median(hrs, drive) * np.exp(ln_shift), np.float32(hrs.lowest_siemens))
+    floor = hrs_landing(hrs, drive, as_f32(hrs_shift + fresh * normals(rng, count)))
     rate = np.float32(law.creep) * np.exp(np.minimum(over, 0) * np.float32(1 / law.creep_volts))
     crept = np.maximum(g * (1 - rate), np.minimum(g, floor))
-    return np.where(over > 0, np.minimum(g, floor), crept)
+    return as_f32(np.where(over > 0, np.minimum(g, floor), crept))
 
 
 # ----------------------------------------------------------------------------- FORM, time
@@ -156,7 +170,7 @@ def reset_target(
 def form_result(law: FormLaw, ceiling: F32, rng: np.random.Generator) -> F32:
     """Conductance of a cell just formed: lognormal, never above the ceiling of its gate."""
     formed = np.float32(law.siemens) * np.exp(np.float32(law.ln_sd) * normals(rng, ceiling.size))
-    return np.minimum(formed, np.maximum(ceiling, np.float32(law.siemens)))
+    return as_f32(np.minimum(formed, np.maximum(ceiling, np.float32(law.siemens))))
 
 
 class RelaxationLaw:
@@ -184,12 +198,12 @@ class RelaxationLaw:
         known = np.concatenate([[0.0], values])
         slope = (known[-1] - known[-2]) / (at[-1] - at[-2])
         beyond = np.maximum(x - at[-1], 0.0) * max(slope, 0.0)
-        return (np.interp(x, at, known) + beyond).astype(np.float32)
+        return as_f32(np.interp(x, at, known) + beyond)
 
     def change(self, g: F32, z: tuple[F32, F32], weights: tuple[F32, F32, F32]) -> F32:
         """Conductance change of cells written at `g` with their draws `z`."""
         progress, early, late = weights
-        return self.mean(g) * progress + self.spread(g) * (early * z[0] + late * z[1])
+        return as_f32(self.mean(g) * progress + self.spread(g) * (early * z[0] + late * z[1]))
 
 
 def read_noise(law: Noise, sd: LevelTable, g: F32, trapped: Any, rng: np.random.Generator) -> F32:
@@ -208,7 +222,7 @@ def read_noise(law: Noise, sd: LevelTable, g: F32, trapped: Any, rng: np.random.
 def statistical_target(law: StatisticalLaw, gate_volts: F32) -> F32:
     """Target conductance of a SET pulse: linear in its gate voltage."""
     share = (gate_volts - np.float32(law.gate_low)) / np.float32(law.gate_high - law.gate_low)
-    return np.float32(law.lowest) + share * np.float32(law.highest - law.lowest)
+    return as_f32(np.float32(law.lowest) + share * np.float32(law.highest - law.lowest))
 
 
 def statistical_landing(law: StatisticalLaw, target: F32, z: F32) -> F32:
@@ -220,4 +234,4 @@ def statistical_landing(law: StatisticalLaw, target: F32, z: F32) -> F32:
         landed = target * np.exp(sigma * z)
     else:
         landed = target + sigma * np.float32(law.highest - law.lowest) * z
-    return np.clip(landed, np.float32(0), np.float32(law.ceiling))
+    return as_f32(np.clip(landed, np.float32(0), np.float32(law.ceiling)))

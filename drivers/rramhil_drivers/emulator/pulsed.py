@@ -9,19 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rramhil.device import Cells, Kind, Pulse
-from rramhil_drivers.emulator.cells import FORMING, CellArray, tile_generator
+from rramhil_drivers.emulator.cells import FORMING, CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws
-from rramhil_drivers.emulator.faults import FORMED, STUCK, TELEGRAPH
+from rramhil_drivers.emulator.faults import FORMED, STUCK, TELEGRAPH, tile_generator
 from rramhil_drivers.emulator.physics import (
     F32,
     LevelTable,
     RelaxationLaw,
+    as_f32,
     form_result,
-    hrs_median,
+    hrs_landing,
     normals,
     read_noise,
-    reset_target,
     reset_drive,
+    reset_target,
     set_ceiling,
     tukey,
 )
@@ -43,7 +44,7 @@ class PulsedCells(CellArray):
         self.stamp = self._array("stamp", np.uint32)
         self.early = self._array("early", np.float16)
         self.late = self._array("late", np.float16)
-        self.wl_shift, self.bl_shift, self.sl_shift, self.hrs_shift = (
+        self.gate_z, self.gain_z, self.sl_shift, self.hrs_shift = (
             np.zeros(self.size, dtype=np.float16) for _ in range(4)
         )
         self.write_times = [-np.inf]  # stamp 0: never written since birth, does not relax
@@ -53,8 +54,8 @@ class PulsedCells(CellArray):
 
     def draw_fixed(self, here: slice, rng: np.random.Generator) -> None:
         laws, n = self.laws, self.tile_cells
-        self.wl_shift[here] = laws.set.wl_cell_sd * normals(rng, n)
-        self.bl_shift[here] = laws.set.bl_cell_sd * normals(rng, n)
+        self.gate_z[here] = normals(rng, n)
+        self.gain_z[here] = normals(rng, n)
         self.sl_shift[here] = laws.reset.cell_sd * normals(rng, n)
         hard = rng.random(n) < laws.hrs.hard_share
         self.hrs_shift[here] = laws.hrs.cell_sd * normals(rng, n) + laws.hrs.hard_ln_shift * hard
@@ -68,8 +69,7 @@ class PulsedCells(CellArray):
             return
         drive = np.full(n, laws.form.birth_reset_volts, dtype=np.float32)
         ln_shift = self.hrs_shift[here] + np.float32(laws.hrs.cycle_sd) * normals(rng, n)
-        floor = hrs_median(laws.hrs, drive) * np.exp(ln_shift)
-        self.written[here] = np.clip(floor, laws.hrs.lowest_siemens, laws.form.siemens)
+        self.written[here] = hrs_landing(laws.hrs, drive, ln_shift)
         self.flags[here] |= FORMED
 
     def saved(self) -> dict[str, NDArray[Any]]:
@@ -94,8 +94,8 @@ class PulsedCells(CellArray):
             progress, early, late = self.relaxation.weights(self._ages(times[stamp], now))
         z = (self.early[cells].astype(np.float32), self.late[cells].astype(np.float32))
         moved = g + self.relaxation.change(g, z, (progress, early, late))
-        lowest, highest = self.laws.hrs.lowest_siemens, self.laws.set.widths[0].highest_siemens
-        return np.where(stamp > 0, np.clip(moved, np.float32(lowest), np.float32(highest)), g)
+        lowest, highest = self.laws.hrs.lowest_siemens, self.laws.set.limit_siemens
+        return as_f32(np.where(stamp > 0, np.clip(moved, lowest, highest), g))
 
     def look(self, cells: Cells, now: float, rng: np.random.Generator) -> F32:
         trapped = self.flags[cells] & TELEGRAPH
@@ -118,8 +118,8 @@ class PulsedCells(CellArray):
             after = self._reset(cells, g, gate, volts, pulse.seconds, rng)
         else:
             after = self._set(cells, g, gate, volts, pulse.seconds, flags, rng)
-        able = ((flags & FORMED) > 0) | (after > g) & (pulse.kind is not Kind.RESET)
-        moved = able & ((flags & STUCK) == 0) & (after != g)
+        able = ((flags & STUCK) == 0) & (((flags & FORMED) > 0) | (after > g))
+        moved = able & (after != g)
         self._write(cells[moved], after[moved], now, rng)
 
     def _set(
@@ -128,9 +128,8 @@ class PulsedCells(CellArray):
     ) -> F32:  # fmt: skip
         law = self.laws.set
         seconds = min(max(seconds, law.widths[0].seconds), law.widths[-1].seconds)
-        noise = np.float32(law.wl_pulse_sd) * normals(rng, cells.size)
-        wl_shift = self.wl_shift[cells] + noise
-        ceiling = set_ceiling(law, seconds, gate, volts, wl_shift, self.bl_shift[cells])
+        cell = (self.gate_z[cells], self.gain_z[cells])
+        ceiling = set_ceiling(law, seconds, gate, volts, cell, normals(rng, cells.size))
         fresh = np.flatnonzero((flags & (FORMED | STUCK)) == 0)
         after = np.maximum(g, ceiling)
         if fresh.size:

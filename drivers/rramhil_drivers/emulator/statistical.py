@@ -10,6 +10,7 @@ from rramhil_drivers.emulator.chipfile import ChipFile, StatisticalLaw
 from rramhil_drivers.emulator.faults import FORMED, STUCK
 from rramhil_drivers.emulator.physics import (
     F32,
+    as_f32,
     normals,
     statistical_landing,
     statistical_target,
@@ -33,10 +34,10 @@ class StatisticalCells(CellArray):
         self.flags[here] |= FORMED
 
     def conductance(self, cells: Cells, now: float) -> F32:
-        return self.written[cells]
+        return as_f32(self.written[cells])
 
     def look(self, cells: Cells, now: float, rng: np.random.Generator) -> F32:
-        return self.written[cells] + np.float32(self.law.read_sd) * normals(rng, cells.size)
+        return as_f32(self.written[cells] + np.float32(self.law.read_sd) * normals(rng, cells.size))
 
     def pulse(self, pulse: Pulse, now: float, rng: np.random.Generator) -> None:
         z = self._errors(self.fixed[pulse.cells].astype(np.float32), rng)
@@ -53,4 +54,4 @@ class StatisticalCells(CellArray):
     def _errors(self, fixed: F32, rng: np.random.Generator) -> F32:
         share = self.law.fixed_share
         fresh = normals(rng, fixed.size)
-        return np.float32(share**0.5) * fixed + np.float32((1 - share) ** 0.5) * fresh
+        return as_f32(np.float32(share**0.5) * fixed + np.float32((1 - share) ** 0.5) * fresh)

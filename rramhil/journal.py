@@ -178,11 +178,10 @@ class Journal(Wrapped):
         self.inner.close()
         mine = self._turn.acquire(timeout=CLOSE_SECONDS)
         try:
-            if mine and self.ledger.session:
-                with suppress(LedgerError):
-                    self.finish("closed")
-            self.ledger.close()
+            if mine and self.ledger.session and self.ledger.broken is None:
+                self.finish("closed")
         finally:
+            self.ledger.close()
             if mine:
                 self._turn.release()
 

@@ -291,3 +291,16 @@ def test_doubt_of_an_earlier_life_does_not_hold(tmp_path, die):
     with open_journal(tmp_path, born) as device:
         assert device.doubtful.size == 0
         device.apply(SET)
+
+
+def test_an_end_that_cannot_be_written_is_said(tmp_path, die, monkeypatch):
+    device = open_journal(tmp_path, die)
+
+    def full_disk(outcome, data=None, body=None):
+        raise LedgerError("the disk is full")
+
+    monkeypatch.setattr(device.ledger, "end_run", full_disk)
+    with pytest.raises(LedgerError, match="the disk is full"):
+        device.close()
+    assert die.closed.is_set()
+    open_journal(tmp_path, FullDie(fake_spec(**FULL))).close()  # it let go of the lock

@@ -5,6 +5,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +15,9 @@ from fakes import FakeDie, fake_spec
 from rramhil.device import Kind, MvmLimits, ProgramLimits, Pulse, Refused
 from rramhil.journal import Journal
 from rramhil.ledger import Entry, Ledger, LedgerError, LedgerReader
-from rramhil.ledger.schema import FILE_NAME
+from rramhil.ledger.schema import FILE_NAME, next_hash
 from rramhil.ledger.specs import plain, spec_from
-from rramhil.ledger.writer import NETWORK_FILE_SYSTEMS, _refuse_network, file_system
+from rramhil.ledger.writer import _INSERT, NETWORK_FILE_SYSTEMS, _refuse_network, file_system
 
 CELLS = np.arange(40)
 SET = Pulse(Kind.SET, CELLS, 1.2, 2.0, seconds=1e-6)
@@ -91,6 +93,15 @@ def test_the_spec_survives(tmp_path):
     assert spec_from(plain(spec)) == spec
     with record(tmp_path, newborn=False) as reader:
         assert reader.spec() == fake_spec(newborn=False)
+    endless = fake_spec(reading=replace(spec.reading, highest=np.inf))
+    with Ledger.open(tmp_path / "b", "x") as ledger:
+        ledger.begin_run("r", endless, {"seed": np.int64(3), "gain": np.array([1.5, np.nan])})
+        ledger.note("µ \ud800", {"set": Kind.SET})
+    with LedgerReader(tmp_path / "b") as reader:
+        assert reader.spec() == endless
+        assert reader.header() == {"seed": 3, "gain": [1.5, "nan"]}
+        assert reader.row(3).data["event"] == "µ \ud800"
+        assert reader.verify().ok
 
 
 def test_totals_and_wear(tmp_path):
@@ -276,6 +287,65 @@ def test_a_full_disk_refuses_the_pulse_and_breaks_cleanly(tmp_path):
         assert (counted <= wear.done[Kind.SET] + wear.doubtful[Kind.SET]).all()
         assert reader.verify().ok
     journal(tmp_path, volatile=False, newborn=False).close()
+
+
+def test_a_disk_that_is_really_full(tmp_path):
+    """The limit on file size makes the operating system itself refuse to write."""
+    script = """
+import resource, sys
+import numpy as np
+from fakes import FakeDie, fake_spec
+from rramhil.device import Kind, Pulse, Refused
+from rramhil.journal import Journal
+from rramhil.ledger import Ledger
+
+die = FakeDie(fake_spec(volatile=False, newborn=False))
+device = Journal(die, Ledger.open(sys.argv[1], "fake-0"), "r")
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+rng = np.random.default_rng(0)
+try:
+    for n in range(1000):
+        cells, volts = rng.permutation(512), rng.integers(0, 300, 512) * 0.01
+        device.apply(Pulse(Kind.SET, cells, volts, 2.0, seconds=1e-6))
+except Refused as error:
+    assert die.counted[Kind.SET].max() == n, "sent all the same"
+    print(n, error)
+device.close()
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
+    )  # fmt: skip
+    count, sentence = ran.stdout.strip().split(" ", 1)
+    assert 3 < int(count) < 999
+    assert sentence.startswith("nothing was sent: the ledger of die fake-0")
+    with LedgerReader(tmp_path) as reader:
+        assert reader.verify().ok
+        pulses = reader.wear().pulses.max()
+        assert int(count) - 1 <= pulses <= int(count)
+        assert reader.doubtful().size in (0, 512)
+
+
+def test_an_interrupt_between_the_row_and_its_number_is_healed(tmp_path, monkeypatch):
+    with Ledger.open(tmp_path, "x") as ledger:
+        ledger.note("one")
+        columns = ledger._columns(3, Entry("note"))
+        head = next_hash(ledger._head, columns, None)
+        monkeypatch.setattr(ledger, "_in_step", False)  # as the interrupt leaves it
+        ledger._db.execute(_INSERT, (*columns, head, None))
+        assert ledger.note("two") == 4
+    with LedgerReader(tmp_path) as reader:
+        assert reader.verify().ok
+        assert reader.last_row == 4
+
+
+def test_a_session_ends_once(tmp_path):
+    with Ledger.open(tmp_path, "x") as ledger:
+        ledger.begin_run("r", fake_spec())
+        ledger.end_run("done")
+        with pytest.raises(LedgerError, match="no session of die x is open"):
+            ledger.end_run("done")
+        ledger.note("goes on")
 
 
 def test_a_closed_ledger_says_so(tmp_path):

@@ -118,8 +118,8 @@ def test_a_wiped_page_is_a_verdict_and_not_a_crash(folder):
     whole = bytearray(path.read_bytes())
     with LedgerReader(folder) as reader:
         place = whole.find(next(reader.rows(after=30, ops=("read",))).body)
-    start = place // 8192 * 8192
-    whole[start : start + 8192] = bytes(8192)
+    start = place // 4096 * 4096
+    whole[start : start + 4096] = bytes(4096)
     path.write_bytes(whole)
     found = verdict(folder)
     assert not found.ok

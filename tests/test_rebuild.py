@@ -8,6 +8,7 @@ from fakes import FakeDie, fake_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rramhil.address import open_device
 from rramhil.device import Kind, LinkLost, Pulse, Refused
 from rramhil.journal import Journal
 from rramhil.ledger import Ledger, LedgerReader
@@ -151,3 +152,29 @@ def test_nothing_recorded_nothing_to_do(tmp_path):
     Ledger.open(tmp_path, "fake-0").close()
     with LedgerReader(tmp_path) as reader:
         assert rebuild(die(), reader).calls == 0
+
+
+def test_the_emulated_chip_is_rebuilt(tmp_path):
+    address = "emulator:40nm?die=3&seed=5"
+    original = open_device(address)
+    spec = original.spec
+    cells = spec.cells(0, np.arange(8)[:, None], np.arange(32))
+    gates = spec.pulses[Kind.SET].gate_volts.snap(np.linspace(1.6, 2.4, cells.size))
+    with Journal(original, Ledger.open(tmp_path, spec.serial, volatile=True), "r") as device:
+        for n in range(4):
+            device.apply(Pulse(Kind.SET, cells, 2.0, gates, seconds=1e-7))
+            device.clock.sleep(1.0)
+            device.read(cells)
+            if n == 1:
+                device.checkpoint()
+        expected = original.freeze()
+    with LedgerReader(tmp_path) as reader:
+        rebuilt = open_device(address)
+        assert rebuild(rebuilt, reader).calls == 6
+        assert rebuilt.freeze() == expected
+        shutil.rmtree(tmp_path / "states")
+        rebuilt = open_device(address)
+        assert rebuild(rebuilt, reader).calls == 12
+        assert rebuilt.freeze() == expected
+        with pytest.raises(Refused, match=r"cannot be rebuilt: at row .*use the seed"):
+            rebuild(open_device("emulator:40nm?die=3&seed=6"), reader)

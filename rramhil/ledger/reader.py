@@ -153,7 +153,9 @@ class LedgerReader:
             if wanted is not None:
                 terms.append(f" AND {column} = ?")
                 values.append(wanted)
-        if ops is not None:
+        if ops is not None and len(ops) == 1:
+            terms.append(f" AND op = '{ops[0]}'")  # the text of a partial index's condition
+        elif ops is not None:
             terms.append(f" AND op IN ({', '.join('?' * len(ops))})")
             values += ops
         low, high = after, self.last_row if upto is None else upto
@@ -206,8 +208,7 @@ class LedgerReader:
         """
         spec = self.spec()
         wear, after = no_wear(spec.size, high_volts), self.life
-        ends = self.rows(after=after, upto=upto, ops=("end",), backwards=True)
-        held = next((row for row in ends if row.data.get("high_volts") == high_volts), None)
+        held = self._held_wear(high_volts, after, upto)
         if held is not None:
             arrays, after = held.decode(), held.row
             for n, kind in enumerate(Kind):
@@ -217,6 +218,14 @@ class LedgerReader:
         attempts = spec.program.attempts if spec.program else 0
         add_wear(wear, self.rows(after=after, upto=upto, ops=("apply", "program")), attempts)
         return wear
+
+    def _held_wear(self, high_volts: float, after: int, upto: int | None) -> Row | None:
+        found = self._query(
+            "SELECT max(row) FROM entries WHERE op = 'end' AND row > ? AND row <= ? "
+            "AND json_extract(data, '$.high_volts') = ?",
+            (after, self.last_row if upto is None else upto, high_volts),
+        )
+        return None if found[0][0] is None else self.row(int(found[0][0]))
 
     def pulses_since_wear(self) -> int:
         """Cell pulses in the present life that no `end` row has summed up yet."""

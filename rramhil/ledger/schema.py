@@ -50,8 +50,11 @@ CREATE TABLE entries (
   body         BLOB
 ) STRICT;
 CREATE UNIQUE INDEX outcome_of ON entries (intent) WHERE intent IS NOT NULL;
-CREATE INDEX marks ON entries (op, row) WHERE op IN ('create', 'begin', 'end', 'state', 'note');
+CREATE INDEX begins ON entries (row) WHERE op = 'begin';
+CREATE UNIQUE INDEX ends ON entries (session) WHERE op = 'end';
+CREATE INDEX states ON entries (row) WHERE op = 'state';
 CREATE INDEX unknowns ON entries (row) WHERE phase = 'unknown';
+CREATE INDEX intents ON entries (row) WHERE phase = 'intent';
 CREATE TRIGGER no_update BEFORE UPDATE ON entries BEGIN
   SELECT RAISE(ABORT, 'a ledger is append only'); END;
 CREATE TRIGGER no_delete BEFORE DELETE ON entries BEGIN
@@ -61,14 +64,17 @@ CREATE TRIGGER in_order BEFORE INSERT ON entries
   SELECT RAISE(ABORT, 'rows of a ledger are numbered without gaps'); END;
 CREATE VIEW runs AS
   SELECT b.run, b.session, b.row AS first,
-    (SELECT max(row) FROM entries e WHERE e.session = b.session) AS last,
+    coalesce((SELECT min(n.row) - 1 FROM entries n WHERE n.op = 'begin' AND n.row > b.row),
+             (SELECT max(row) FROM entries)) AS last,
     json_extract(b.data, '$.newborn') AS newborn, b.at AS began, e.at AS ended,
     json_extract(e.data, '$.outcome') AS outcome
   FROM entries b LEFT JOIN entries e ON e.op = 'end' AND e.session = b.session
   WHERE b.op = 'begin';
 CREATE VIEW doubts AS
-  SELECT * FROM entries e WHERE phase = 'unknown' OR (phase = 'intent'
-    AND NOT EXISTS (SELECT 1 FROM entries o WHERE o.intent = e.row));
+  SELECT * FROM entries WHERE phase = 'unknown'
+  UNION ALL
+  SELECT * FROM entries e WHERE phase = 'intent'
+    AND NOT EXISTS (SELECT 1 FROM entries o WHERE o.intent = e.row);
 """
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, TypeVar
+
+import numpy as np
 
 from rramhil.device import (
     Kind,
@@ -23,7 +26,10 @@ T = TypeVar("T")
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, enums, mappings and tuples as dicts, texts and lists that JSON knows."""
+    """Dataclasses, enums, mappings and tuples as dicts, texts and lists that JSON knows.
+
+    JSON has no infinity and no NaN: those become the texts "inf", "-inf" and "nan".
+    """
     if is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
@@ -32,6 +38,10 @@ def plain(value: Any) -> Any:
         return value.value
     if isinstance(value, (tuple, list)):
         return [plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value
 
 
@@ -60,5 +70,9 @@ def _with_ranges(make: type[T], data: Mapping[str, Any]) -> T:
 
 
 def _only_known(make: type[T], data: Mapping[str, Any]) -> T:
-    known = {f.name for f in fields(make)}  # type: ignore[arg-type]
-    return make(**{key: value for key, value in data.items() if key in known})
+    known = {f.name: str(f.type) for f in fields(make)}  # type: ignore[arg-type]
+    return make(**{key: _number(known[key], data[key]) for key in data if key in known})
+
+
+def _number(kind: str, value: Any) -> Any:
+    return float(value) if kind.startswith("float") and isinstance(value, str) else value

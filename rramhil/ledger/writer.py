@@ -121,6 +121,11 @@ class Ledger:
         return self._head.hex()
 
     @property
+    def broken(self) -> str | None:
+        """Why nothing can be written any more, in one sentence; None while all is well."""
+        return self._broken
+
+    @property
     def states(self) -> Path:
         """The folder for the saved states of a volatile die."""
         return self.folder / "states"
@@ -163,7 +168,7 @@ class Ledger:
         The number of the row is the number of the session. A run that is resumed has several.
         """
         with self._turn:
-            data = {"newborn": spec.newborn, "spec": plain(spec), "header": plain(header or {})}
+            data = {"newborn": spec.newborn, "spec": spec, "header": header or {}}
             self.run, self.session = run, self.row + 1
             begin = Entry("begin", before=device_time, after=device_time, data=data)
             return self.append(begin, commit=True)
@@ -171,16 +176,18 @@ class Ledger:
     def end_run(
         self, outcome: str, data: Mapping[str, Any] | None = None, body: bytes | None = None
     ) -> int:
-        """End the session, with the outcome in a word or sentence."""
+        """End the session, with the outcome in a word or sentence, other JSON data, and arrays."""
         with self._turn:
-            more = {"outcome": outcome, **plain(data or {})}
+            if not self.session:
+                raise LedgerError(f"no session of die {self.serial} is open, so none can be ended")
+            more = {"outcome": outcome, **(data or {})}
             row = self.append(Entry("end", data=more, body=body), commit=True)
             self.run, self.session = "", 0
             return row
 
     def note(self, event: str, data: Mapping[str, Any] | None = None) -> int:
         """Record an event of the session (JSON data), and commit."""
-        entry = Entry("note", data={"event": event, **plain(data or {})})
+        entry = Entry("note", data={"event": event, **(data or {})})
         return self.append(entry, commit=True)
 
     def save_state(self, state: bytes, at: float | None = None) -> int:
@@ -233,7 +240,7 @@ class Ledger:
     def _columns(self, row: int, entry: Entry) -> tuple[Any, ...]:
         data = None
         if entry.data is not None:
-            data = json.dumps(entry.data, separators=(",", ":"), ensure_ascii=False)
+            data = json.dumps(plain(entry.data), separators=(",", ":"), allow_nan=False)
         return (
             row, self.run, self.session, entry.op, entry.phase, entry.intent, entry.kind,
             int(entry.cells), _real(entry.min_volts), _real(entry.max_volts),
@@ -380,7 +387,7 @@ def _connect(folder: Path, serial: str, volatile: bool) -> sqlite3.Connection:
         new = _is_empty(db)
         if not new:
             check_schema(db, path)
-        db.execute("PRAGMA page_size = 8192")
+        db.execute("PRAGMA page_size = 4096")
         db.execute("PRAGMA journal_mode = WAL").fetchall()
         db.execute(f"PRAGMA synchronous = {'NORMAL' if volatile else 'FULL'}")
         db.execute("PRAGMA wal_autocheckpoint = 4096")

@@ -112,8 +112,8 @@ class Subject:
             "layer": np.repeat(np.arange(len(sizes)), sizes),
             "layer_names": np.array([layer.name for layer in self.mapped.layers]),
             "target": centre.astype(np.float32),
-            "low": low.astype(np.float32),
-            "high": high.astype(np.float32),
+            "low": low,
+            "high": high,
             "level": levels.nearest(centre),
             "levels": levels.siemens,
         }

@@ -16,6 +16,7 @@ from rramhil.job.result import DeviceInfo
 from rramhil.report import style
 from rramhil.report.cells import Floats, Layout, State, places
 from rramhil.report.contents import Arrays
+from rramhil.report.summary import count
 
 TILES_SHOWN = 4
 _CELLS_SHOWN = 150_000  # keeps the page near three megabytes
@@ -112,9 +113,9 @@ def _grid(count: int, box: _Box, wide: bool) -> tuple[Figure, list[Axes]]:
     rows, columns = box.shape
     if wide:
         height = min(max(5.6 * rows / columns, 0.7), 3.2) + 0.75
-        return style.panels(count, 1, 7.4, count * height + 0.3, "compressed")
+        return style.panels(count, 1, 7.4, count * height + 0.5, "compressed")
     width = min(max(3.0 * columns / rows, 1.0), 3.0)
-    height = width * rows / columns + 1.0
+    height = width * rows / columns + 1.25
     return style.panels(1, count, count * (width + 0.35) + 1.5, height, "compressed")
 
 
@@ -164,11 +165,13 @@ def fault_map(arrays: Arrays, device: DeviceInfo, layout: Layout | None) -> Figu
     )
     for axes, number in zip(all_axes, shown, strict=False):
         _shade_mapped(axes, layout, number)
-        for name, mask in masks.items():
+        for name, mask in reversed(masks.items()):
+            if not mask.any():
+                continue
             here = mask & (tile == number)
             colour, marker = style.FAULTS[name]
             edges = {"linewidths": 0.8} if marker == "x" else {"linewidths": 0}
-            label = f"{name} ({int(mask.sum()):,})" if number == shown[0] else None
+            label = f"{name} ({count(int(mask.sum()))})" if number == shown[0] else None
             axes.scatter(
                 col[here], row[here], s=9, c=colour, marker=marker, label=label, rasterized=
                 int(here.sum()) > 400, **edges,

@@ -121,9 +121,12 @@ def accuracy_against_cost(result: RunResult) -> Figure | None:
 
 
 def convergence(contents: Contents) -> Figure | None:
-    """Cells that are not in their window yet, round by round (logarithmic)."""
+    """Cells that the next round will pulse, round by round (logarithmic).
+
+    A line that starts again is a further pass over the cells that have left their window.
+    """
     curves = {
-        step.name: np.asarray(arrays["open_cells"], dtype=np.float64)
+        step.name: arrays
         for step in contents.result.steps
         if step.do in ("program", "recover")
         and (arrays := contents.arrays.get(step.index, {}))
@@ -133,18 +136,19 @@ def convergence(contents: Contents) -> Figure | None:
         return None
     colours = colours_of(contents.result)
     figure, axes = style.one_panel()
-    for name, left in curves.items():
+    for name, arrays in curves.items():
+        left = arrays["open_cells"].astype(np.float64)
         drawn = np.where(left > 0, left, np.nan)
         colour = colours.get(name, style.OPEN_LOOP)
         axes.plot(np.arange(left.size), drawn, color=colour, label=title_of(name))
-        _mark_end(axes, left, colour)
+        _mark_end(axes, left, arrays.get("given_up"), colour)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(style.grouped_thousands())
     style.plain_log(axes, "y")
     axes.set_ylim(bottom=0.8)
     axes.set_xlim(left=0)
     axes.set_xlabel("round of read-verify-write")
-    axes.set_ylabel("cells outside their window")
+    axes.set_ylabel("cells still to be written")
     axes.grid()
     if len(curves) > 1:
         axes.legend()
@@ -156,13 +160,19 @@ def _has_rounds(arrays: Arrays) -> bool:
     return "open_cells" in arrays and arrays["open_cells"].size > 1
 
 
-def _mark_end(axes: Axes, left: NDArray[np.float64], colour: str) -> None:
+def _mark_end(
+    axes: Axes, left: NDArray[np.float64], given_up: NDArray[np.generic] | None, colour: str
+) -> None:
+    """What the end means: a cell that used up its pulses is not written any more."""
     last = int(np.flatnonzero(left > 0)[-1]) if (left > 0).any() else 0
-    note = "none left" if left[-1] == 0 else f"{count(int(left[-1]))} left"
+    parts = [f"{count(int(left[-1]))} left"] if left[-1] > 0 else []
+    if given_up is not None:
+        parts.append(f"{count(int(np.count_nonzero(given_up)))} given up")
+    note = ", ".join(parts) or "none left"
     place = (last, max(left[last], 1))
     axes.plot(*place, "o", ms=5, color=colour)
     axes.annotate(
-        f"{note} after {left.size - 1} rounds", place, xytext=(-4, 9), ha="right",
+        f"{note} after {left.size - 1} rounds", place, xytext=(0, -11), ha="right", va="top",
         textcoords="offset points", size=9,
     )  # fmt: skip
 

@@ -18,7 +18,9 @@ def title(contents: Contents) -> str:
     """The heading: network and data on a die."""
     network = contents.job_table("network").get("name")
     data = contents.job_table("data").get("name")
-    what = f"{network} on {data}" if network and data else contents.result.name
+    what = f"Network {network}" if network else contents.result.name
+    if data and data != network:
+        what += f" on {data}"
     device = contents.result.device
     return what if device is None else f"{what}, die {device.serial}"
 

@@ -40,7 +40,7 @@ tbody th { font-weight: 500; }
 .numbers td { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .numbers thead th { min-width: 4.5rem; }
 .numbers tbody th { min-width: 4rem; }
-.record th { white-space: nowrap; }
+.record th { min-width: 9rem; }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; font-size: 0.85em; }
 code { overflow-wrap: anywhere; }
 pre { overflow-x: auto; background: var(--back); padding: 0.9rem; border-radius: 8px; }

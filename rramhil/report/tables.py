@@ -125,7 +125,7 @@ def steps_table(result: RunResult) -> Element:
             number(step.cost.device_seconds, _seconds(step.cost.device_seconds)),
             number(step.cost.pulses, count(step.cost.pulses)),
             number(step.cost.reads, count(step.cost.reads)),
-            ", ".join(f"{name} {_finding(value)}" for name, value in step.findings.items()),
+            ", ".join(_finding(name, value) for name, value in step.findings.items()),
         ]
         for step in result.steps
     ]
@@ -133,10 +133,24 @@ def steps_table(result: RunResult) -> Element:
     return table(head, lines)
 
 
-def _finding(value: float | int | str | bool | None) -> str:
+_UNITS = {"siemens": "S", "volts": "V", "seconds": "s"}
+
+
+def _finding(name: str, value: float | int | str | bool | None) -> str:
+    words, _, last = name.rpartition("_")
     if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: NOTHING}[value]
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        shown = {True: "yes", False: "no", None: NOTHING}[value]
+    elif isinstance(value, str):
+        shown = value
+    elif last in _UNITS and words:
+        return f"{words.replace('_', ' ')} {show(value, _UNITS[last])}"
+    elif isinstance(value, int):
+        shown = count(value)
+    elif last in ("share", "yield", "accuracy"):
+        shown = percent(value, 2)
+    else:
+        shown = f"{value:.4g}"
+    return f"{name.replace('_', ' ')} {shown}"
 
 
 def record_table(contents: Contents) -> Element:
@@ -150,7 +164,7 @@ def record_table(contents: Contents) -> Element:
         ["Station file", element("code", result.station) if result.station else "none"],
         ["Die", f"{device.serial} ({device.model})" if device is not None else "never connected"],
         ["Ledger", element("code", result.ledger)],
-        ["Ledger head", element("code", result.ledger_head)],
+        ["Ledger head when this page was written", element("code", result.ledger_head)],
         ["Seed", str(result.seed)],
         *(_named("Version of", result.versions, code=False)),
         *(_named("Indices (sha256) of", result.splits, code=True)),

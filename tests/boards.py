@@ -32,7 +32,7 @@ def serving(board: Board, watch: process.Watch | None = None) -> Iterator[str]:
         assert not thread.is_alive()
 
 
-def host(url: str, timeout: float = 1.0) -> SerialDevice:
+def host(url: str, timeout: float = 10.0) -> SerialDevice:
     """A host of the board at `url`."""
     device = open_device(f"serial:{url}?timeout={timeout}")
     assert isinstance(device, SerialDevice)

@@ -69,9 +69,9 @@ def start_host(
     board: BoardProcess, ledger: Path, passes: int, under: Sequence[str] = ()
 ) -> subprocess.Popen[str]:
     """A host that waits for `go`; `under`: the command line of a tracer to run it under."""
-    script = str(SCRIPTS / "host_job.py")
+    script, address = str(SCRIPTS / "host_job.py"), f"{board.address}?timeout=10"
     return subprocess.Popen(
-        [*under, sys.executable, script, board.address, str(ledger), str(passes)],
+        [*under, sys.executable, script, address, str(ledger), str(passes)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 

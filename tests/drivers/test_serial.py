@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from fakes import FakeDie
 
 from rramhil.address import open_device
 from rramhil.conformance import Outcome, check
-from rramhil.device import DeviceError, DeviceFault, Ints, Kind, LinkLost, Pulse, Refused
+from rramhil.device import Device, DeviceError, DeviceFault, Ints, Kind, LinkLost, Pulse, Refused
 from rramhil_drivers import wire
 from rramhil_drivers.board import Watch
 from rramhil_drivers.serial_device import SerialDevice
@@ -82,6 +82,39 @@ def test_what_comes_over_the_link_is_what_the_die_reads_and_does() -> None:
         device.apply(a_set([]))
 
 
+def test_a_board_on_its_own_clock_is_the_emulator_itself_in_frames_of_64_cells() -> None:
+    def job(device: Device) -> list[list[float]]:
+        seen = []
+        for cells in ALL.reshape(4, 2, 64).repeat(2, axis=0).reshape(-1, 64):
+            device.apply(Pulse(Kind.SET, cells, 2.0, 1.6, seconds=2e-7))
+            device.apply(Pulse(Kind.RESET, cells[::2], 2.3, 4.0, seconds=2e-7))
+            seen.append(device.read(cells).tolist())
+        return seen
+
+    address = "emulator:40nm?tiles=1&die=3&seed=5"
+    board = Board(open_device(address), follow_wall_clock=False)
+    with serving(board) as url, host(url) as far, open_device(address) as near:
+        assert job(far) == job(near)
+
+
+def test_a_board_that_takes_fewer_cells_a_frame_gets_fewer() -> None:
+    class Small(Board):
+        def answer(self, frame: Frame) -> Frame:
+            answer = super().answer(frame)
+            if frame.type != Type.HELLO:
+                return answer
+            reply = wire.HelloReply.unpack(answer.payload)
+            return replace(answer, payload=replace(reply, cells=16).pack())
+
+    die = FakeDie(noise=0.0)
+    watch = Meddler(Type.APPLY, frozenset())
+    with serving(Small(die), watch) as url, host(url) as device:
+        device.apply(a_set(ALL[:100]))
+        assert device.read(ALL[:100]).tolist() == die.read(ALL[:100]).tolist()
+    assert watch.seen == 7
+    assert die.pulses_counted(Kind.SET)[:100].tolist() == [1] * 100
+
+
 def test_nothing_is_sent_that_the_spec_forbids() -> None:
     _, board = fake_board()
     watch = Meddler(Type.APPLY, frozenset())
@@ -126,7 +159,7 @@ def test_over_a_serial_line() -> None:
 def test_a_reading_whose_frame_got_lost_is_asked_again() -> None:
     die, board = fake_board()
     watch = Meddler(Type.READ, frozenset({1, 2}))
-    with serving(board, watch) as url, host(url, 0.15) as device:
+    with serving(board, watch) as url, host(url, 0.4) as device:
         assert device.read(ALL[:64]).tolist() == die.read(ALL[:64]).tolist()
         assert watch.seen == 3
 
@@ -134,7 +167,7 @@ def test_a_reading_whose_frame_got_lost_is_asked_again() -> None:
 def test_a_read_without_an_answer_ends_the_link() -> None:
     _, board = fake_board()
     watch = Meddler(Type.READ, frozenset({1, 2, 3}))
-    with serving(board, watch) as url, host(url, 0.1) as device:
+    with serving(board, watch) as url, host(url, 0.4) as device:
         with pytest.raises(LinkLost, match="does not answer") as lost:
             device.read([1])
         assert lost.value.maybe.size == 0
@@ -150,11 +183,14 @@ def test_a_late_answer_is_not_taken_for_that_of_another_request() -> None:
         def received(self, frame: Frame) -> bool:
             if frame.type == Type.READ and not self.slept:
                 self.slept = True
-                time.sleep(0.25)
+                time.sleep(0.6)
             return True
 
+        def replied(self, frame: Frame) -> None:
+            time.sleep(0.05)  # so that two late answers do not come in one piece
+
     die, board = fake_board()
-    with serving(board, Slow()) as url, host(url, 0.15) as device:
+    with serving(board, Slow()) as url, host(url, 0.4) as device:
         for cell in range(5):
             assert device.read([cell]).tolist() == die.read([cell]).tolist()
 
@@ -163,7 +199,7 @@ def test_a_pulse_without_an_answer_is_never_repeated_and_its_cells_are_in_doubt(
     die, board = fake_board()
     watch = Meddler(Type.APPLY, frozenset({2}))
     with serving(board, watch) as url:
-        with host(url, 0.15) as device:
+        with host(url, 0.4) as device:
             with pytest.raises(LinkLost, match="does not answer") as lost:
                 device.apply(a_set(np.arange(200)))
             assert lost.value.maybe.tolist() == list(range(128))

@@ -102,24 +102,25 @@ def test_after_all_numbers_were_used_the_first_is_new_again() -> None:
 def test_no_request_is_ever_executed_twice(steps: list[tuple[str, int]], start: int) -> None:
     """Numbers here do not wrap; the wire's do. Each stands for one request of the host."""
     board = greeted(seq=start)
-    newest, answers = 0, {}
+    newest = 0
+    answers: dict[int, Frame] = {}
     for what, back in steps:
         number = newest + 1 + back * (what == "skip") if what != "again" else max(1, newest - back)
-        frame = read if what == "read" else apply
+        seq = (start + number) % 2**16
         before = int(board.counts.sum())
-        answer = board.answer(frame((start + number) % 2**16, number % 100))  \
-            if frame is apply else board.answer(read((start + number) % 2**16))  # fmt: skip
+        answer = board.answer(read(seq) if what == "read" else apply(seq, number % 100))
         executed = int(board.counts.sum()) - before
         newest = max(newest, number)
-        if frame is apply:
-            if number in answers:
-                assert executed == 0
-                assert answer == answers[number] or why(answer) is Why.STALE
-            elif executed:
-                answers[number] = answer
-            else:
-                assert why(answer) is Why.STALE
-                assert newest - number >= REMEMBERED
+        if what == "read":
+            assert executed == 0
+        elif number in answers:
+            assert executed == 0
+            assert answer == answers[number] or why(answer) is Why.STALE
+        elif executed:
+            answers[number] = answer
+        else:
+            assert why(answer) is Why.STALE
+            assert newest - number >= REMEMBERED
 
 
 def test_what_a_board_does_not_know_it_says_and_does_not_do() -> None:

@@ -1,6 +1,8 @@
 """Frames and messages: what goes in comes out, and nothing else ever does."""
 
 import contextlib
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rramhil_drivers import wire
-from rramhil_drivers.wire import Frame, Garbled
+from rramhil_drivers.wire import Frame, Garbled, Type
 
 frames = st.builds(
     Frame,
@@ -75,12 +77,6 @@ def test_the_longest_frame_passes_and_a_longer_one_is_refused():
     assert wire.Receiver().feed(wire.encode(longest)) == [longest]
     with pytest.raises(ValueError, match="longer than 1024"):
         wire.encode(Frame(1, 2, b"\xff" * (wire.MAX_FRAME - 7)))
-
-
-def test_the_bytes_of_a_frame_are_those_of_the_document():
-    # docs/board-protocol.md prints this frame; firmware authors check theirs against it.
-    encoded = wire.encode(Frame(wire.Type.HELLO, 1, wire.Hello(0x12345678).pack()))
-    assert encoded.hex(" ") == "04 01 01 01 09 78 56 34 12 28 5f 8a 4a 00"
 
 
 @few
@@ -180,3 +176,34 @@ def test_replies_come_back():
     assert wire.unpack_count_reply(wire.pack_count_reply(np.array([2**31, 5])), 2)[0] == 2**31
     kind, cells = wire.unpack_count(wire.pack_count(2, np.array([7, 3])))
     assert (kind, cells.tolist()) == (2, [7, 3])
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "board-protocol.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_of_the_document_are_what_goes_over_the_line():
+    two, session = np.array([259, 7]), 0x12345678
+    apply = wire.Apply(session, 0, 100, two, np.array([200, 180]), np.array([320, 300]))
+    readings = np.array([0, 413, wire.READ_ABOVE, wire.READ_NOTHING])
+    said = {
+        "HELLO": Frame(Type.HELLO, 1, wire.Hello(session).pack()),
+        "READ": Frame(Type.READ, 2, wire.pack_cells(np.arange(0, 1024, 256))),
+        "READ reply": Frame(Type.READ | wire.REPLY, 2, wire.pack_read_reply(readings)),
+        "APPLY": Frame(Type.APPLY, 3, apply.pack()),
+        "APPLY reply": Frame(Type.APPLY | wire.REPLY, 3, wire.ApplyReply(2).pack()),
+        "COUNT": Frame(Type.COUNT, 4, wire.pack_count(0, two)),
+        "COUNT reply": Frame(Type.COUNT | wire.REPLY, 4, wire.pack_count_reply(np.array([1, 1]))),
+        "NAK": Frame(Type.NAK, 5, wire.Nak(wire.Why.REFUSED, "too high").pack()),
+    }
+    shown = dict(re.findall(r"^([A-Za-z ]+?) {2,}((?:[0-9a-f]{2} ?)+)$", DOCUMENT, re.MULTILINE))
+    assert {name: wire.encode(frame).hex(" ") for name, frame in said.items()} == shown
+
+
+@pytest.mark.parametrize("why", wire.Why)
+def test_the_document_names_every_reason(why):
+    assert f"| {int(why)} | {why.name} |" in DOCUMENT
+
+
+@pytest.mark.parametrize("kind", wire.Type)
+def test_the_document_names_every_type(kind):
+    assert f"| {int(kind):#04x} | {kind.name}" in DOCUMENT

@@ -128,7 +128,21 @@ class Run:
                 session.carry_out(watch, should_stop)
         finally:
             log.close()
+        if self.is_finished and self.result.report:
+            self._draw_report(watch)
         return self.result
+
+    def _draw_report(self, watch: Watch) -> None:
+        from rramhil import report
+
+        steps = self.result.steps
+        index = next(step.index for step in steps if step.do == "report")
+        name, began = steps[index].name, time.perf_counter()
+        watch(Progress(index, len(steps), name, 0, 1, "drawing the report"))
+        report.build(self.folder)
+        steps[index].cost = Cost(host_seconds=time.perf_counter() - began)
+        self.folder_of.save_result(self.result)
+        watch(Progress(index, len(steps), name, 1, 1, "report written"))
 
     @contextmanager
     def _session(self, connect_to: Connect, log: EventLog) -> Iterator[_Session]:
@@ -201,7 +215,7 @@ class _Session:
                 if record.outcome == "finished":
                     continue
                 if isinstance(step, Report):
-                    self._report(record, watch)
+                    self._report(record)
                 elif not self._step(work, record, step, watch, should_stop):
                     return
 
@@ -332,19 +346,11 @@ class _Session:
         if self.device.spec.volatile:
             self.device.checkpoint()
 
-    def _report(self, record: StepResult, watch: Watch) -> None:
-        from rramhil import report
-
-        watch(self._progress(record, 0, 1, "drawing the report"))
-        began = time.perf_counter()
+    def _report(self, record: StepResult) -> None:
+        """The page itself is drawn when the session has ended, so that it names the last row."""
         record.outcome = "finished"
         self.result.report = str(self.run.folder / "report.html")
-        self.result.outcome = "finished" if self.run.is_finished else "running"
-        self.result.ledger_head = self.device.ledger.head
         self.run.folder_of.save_result(self.result)
-        report.build(self.run.folder)
-        record.cost = Cost(host_seconds=time.perf_counter() - began)
-        watch(self._progress(record, 1, 1, "report written"))
 
     def finish(self, outcome: Outcome, reason: str | None) -> None:
         """Save what can be saved, end the session in the ledger, outputs off, close."""

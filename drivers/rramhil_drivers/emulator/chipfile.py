@@ -241,7 +241,7 @@ class Relaxation(Sourced):
     `spread_siemens` at `siemens` refer to 1 s; `early`, `late` and `progress` are given at
     `seconds` and linear in log(seconds), 0 before the first. z1, z2 are fresh for each write,
     Tukey h distributed (z = n exp(h n^2 / 2), n normal; Tukey 1977) with `early_tail` and
-    `late_tail`.
+    `late_tail`, cut at +-`largest`.
     """
 
     siemens: tuple[NotNegative, ...]
@@ -253,6 +253,7 @@ class Relaxation(Sourced):
     late: tuple[NotNegative, ...]
     early_tail: NotNegative
     late_tail: NotNegative
+    largest: Annotated[float, Field(gt=0, le=1000)]
 
     @model_validator(mode="after")
     def _matching(self) -> Relaxation:

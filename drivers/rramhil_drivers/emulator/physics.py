@@ -39,14 +39,14 @@ def normals(rng: np.random.Generator, count: int) -> F32:
     return rng.standard_normal(count, dtype=np.float32)
 
 
-def tukey(rng: np.random.Generator, count: int, tail: float) -> F32:
+def tukey(rng: np.random.Generator, count: int, tail: float, largest: float) -> F32:
     """Tukey h numbers, z = n exp(h n^2 / 2): normal in the middle, heavy in the tails.
 
-    J. W. Tukey, "Exploratory Data Analysis", 1977. Kept within +-200 (float16 storage).
+    J. W. Tukey, "Exploratory Data Analysis", 1977. Cut at +-`largest`: measured tails end.
     """
     n = normals(rng, count)
     z = n * np.exp(np.float32(tail / 2) * n * n)
-    return as_f32(np.clip(z, -200.0, 200.0))
+    return as_f32(np.clip(z, -largest, largest))
 
 
 def softplus(x: F32, softness: float) -> F32:

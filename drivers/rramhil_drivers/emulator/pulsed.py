@@ -167,5 +167,5 @@ class PulsedCells(CellArray):
         law = self.laws.relaxation
         self.written[cells] = g
         self.stamp[cells] = len(self.write_times) - 1
-        self.early[cells] = tukey(rng, cells.size, law.early_tail)
-        self.late[cells] = tukey(rng, cells.size, law.late_tail)
+        self.early[cells] = tukey(rng, cells.size, law.early_tail, law.largest)
+        self.late[cells] = tukey(rng, cells.size, law.late_tail, law.largest)

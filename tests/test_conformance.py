@@ -10,6 +10,8 @@ import pytest
 from fakes import FakeDie, SlowDie, fake_spec
 
 from rramhil.conformance import PROMISES, Finding, Outcome, check
+from rramhil.conformance.bench import Bench, Broken
+from rramhil.conformance.pulsing import atomic
 from rramhil.device import (
     Clock,
     Device,
@@ -330,6 +332,22 @@ def test_a_broken_promise_is_found(mutant: type[FakeDie], broken: set[str]) -> N
         assert "atomic" in found
     else:
         assert found == broken
+
+
+def test_a_pulse_that_landed_shows_on_cells_that_can_go_no_further() -> None:
+    class AtTheCeiling(ChecksLastUncounted):
+        def apply(self, pulse: Pulse) -> None:
+            if pulse.kind is Kind.RESET:
+                self.spec.check_pulse(pulse)
+            try:
+                super().apply(pulse)
+            finally:
+                np.clip(self.siemens, 0, 100e-6, out=self.siemens)
+
+    die = AtTheCeiling()
+    die.siemens[:] = 100e-6
+    with pytest.raises(Broken, match="scratch cells moved"):
+        atomic(Bench(die, None, seed=0, patience=1.0))
 
 
 def test_a_device_that_cannot_be_closed_is_found() -> None:

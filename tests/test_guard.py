@@ -202,9 +202,22 @@ def test_a_reading_without_answer_leaves_the_last_one_standing() -> None:
         guard.apply(pulse())
 
 
+class Careless(FakeDie):
+    """A die that checks nothing itself."""
+
+    def read(self, cells: Any) -> Any:
+        return np.zeros(len(cells), dtype=np.float32)
+
+    def adjust(self, knob: str, values: Any) -> None:
+        self.adjusted = knob, values
+
+
 def test_reads_knobs_and_products_are_checked() -> None:
     knob = KnobLimits(Range(0.1, 0.3, 0.05), 2)
-    guard = Guard(FakeDie(fake_spec(knobs={"read_volts": knob})))
+    die = Careless(fake_spec(knobs={"read_volts": knob}))
+    guard = Guard(die)
+    guard.adjust("read_volts", [0.1, 0.2])
+    assert die.adjusted[0] == "read_volts"
     with pytest.raises(Refused, match="cell 512 does not exist"):
         guard.read([512])
     with pytest.raises(Refused, match="did you mean 'read_volts'"):
@@ -220,7 +233,11 @@ def test_reads_knobs_and_products_are_checked() -> None:
 class SelfWriting(FakeDie):
     """A die with a write-verify of its own: two SETs, one RESET a cell."""
 
+    failing = False
+
     def program(self, cells: Any, low: Any, high: Any) -> Programmed:
+        if self.failing:
+            raise LinkLost("gone", cells)
         ones = np.ones(len(cells), dtype=np.int64)
         return Programmed(self.read(cells), ones > 0, 2 * ones, ones, 4 * ones)
 
@@ -235,6 +252,11 @@ def test_write_verify_on_the_device_is_held_to_the_stations_limits() -> None:
     guard.program(CELLS, 10e-6, 20e-6)
     with pytest.raises(Refused, match="over the budget of 8"):
         guard.program(CELLS, 10e-6, 20e-6)
+    die.siemens[3] = 60e-6
+    guard = Guard(die, StationLimits(WHOSE, highest=50e-6))
+    guard.program(CELLS, 10e-6, 20e-6)
+    with pytest.raises(Refused, match="column 3 was last read at"):
+        guard.apply(pulse())
     with pytest.raises(Refused, match="is barred"):
         Guard(die, StationLimits(WHOSE, barred=CELLS)).program(CELLS, 1e-6, 2e-6)
     limits = StationLimits(WHOSE, spans={Kind.SET: PulseSpans(volts=(0, 2))})
@@ -242,6 +264,15 @@ def test_write_verify_on_the_device_is_held_to_the_stations_limits() -> None:
         Guard(die, limits).program(CELLS, 10e-6, 20e-6)
     with pytest.raises(Refused, match="has no write-verify of its own"):
         Guard(FakeDie()).program(CELLS, 10e-6, 20e-6)
+
+
+def test_a_write_verify_of_unknown_outcome_costs_all_its_attempts() -> None:
+    die = SelfWriting(fake_spec(program=ProgramLimits(8, 5)))
+    guard = Guard(die, StationLimits(WHOSE, budget=Budget(pulses=12)))
+    die.failing = True
+    with pytest.raises(LinkLost):
+        guard.program(CELLS, 10e-6, 20e-6)
+    assert guard.pulses_spent(CELLS).tolist() == [5] * 8
 
 
 def test_thawing_forgets_readings_but_not_what_was_spent() -> None:

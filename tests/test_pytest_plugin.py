@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,11 +129,18 @@ from fakes import FakeDie, fake_spec
 from rramhil.device import Driver
 
 DIE = FakeDie(fake_spec(volatile=False, newborn=False, serial="bench-1"))
+LINKS = []
 
 class Link(FakeDie):
     def __init__(self, address):
         super().__init__(DIE.spec)
         self.siemens, self.counted = DIE.siemens, DIE.counted
+        assert not LINKS, "one link at a time"
+        LINKS.append(self)
+
+    def close(self):
+        super().close()
+        LINKS.clear()
 
 driver = Driver("a bench", "bench:1", Link)
 """
@@ -145,7 +153,8 @@ def test_a_die_on_the_bench_is_never_without_its_ledger(
     metadata = pytester.mkdir("bench_driver-1.dist-info")
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: bench-driver\nVersion: 1\n")
     (metadata / "entry_points.txt").write_text("[rramhil.drivers]\nbench = bench_driver:driver\n")
-    monkeypatch.setenv("PYTHONPATH", f"{pytester.path}:{Path(__file__).parent}")
+    paths = [str(pytester.path), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     test = """
         import pytest
         from rramhil import Kind, Pulse

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from fakes import FakeDie, fake_spec
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rramhil.address
 import rramhil.station
 from rramhil.device import Address, Kind, LinkLost, Pulse, Range, Refused
 from rramhil.guard import Budget, Guard, PulseSpans
@@ -320,6 +322,34 @@ def test_a_station_that_does_not_exist(tmp_path: Path) -> None:
 def test_barred_cells_that_do_not_exist_are_refused(silicon: Silicon, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="row 99 does not exist"):
         connect("fake:", station=station("[barred]\nrows = [[0, 99]]", tmp_path))
+
+
+def test_the_example_in_the_documentation_is_a_station_file(tmp_path: Path) -> None:
+    assert rramhil.station.__doc__ is not None
+    (tmp_path / "bench.toml").write_text(
+        textwrap.dedent(rramhil.station.__doc__[rramhil.station.__doc__.index("    name =") :])
+    )
+    bench, _ = load_station(tmp_path / "bench.toml")
+    assert not bench.pulses.form.allowed
+    assert bench.pulses.set.seconds == (1e-7, 1e-5)
+
+
+def test_a_replayed_run_gets_a_ledger_of_its_own(silicon: Silicon) -> None:
+    with connect("fake:", run="r1") as device:
+        path = device.ledger.path
+        device.apply(pulse())
+        recorded = device.read(CELLS)
+    with LedgerReader(path) as reader:
+        rows = reader.last_row
+    real = rramhil.address.open_device
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rramhil.station, "open_device", real)
+        with connect(f"replay:{path}?run=r1") as device:
+            assert device.ledger.path != path
+            device.apply(pulse())
+            assert (device.read(CELLS) == recorded).all()
+    with LedgerReader(path) as reader:
+        assert reader.last_row == rows
 
 
 @pytest.mark.parametrize("name", shipped_stations())

@@ -18,6 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +159,12 @@ def run(arguments: Sequence[str], watch: Watch | None = None) -> None:
     """Be a board until told to end. Prints one line: the address of the board."""
     asked = parser().parse_args(arguments)
     terminated, terminate = os.pipe()
-    signal.signal(signal.SIGTERM, lambda *_: os.close(terminate))
+
+    def end(*_: object) -> None:
+        with suppress(OSError):  # told twice
+            os.close(terminate)
+
+    signal.signal(signal.SIGTERM, end)
     with open_device(asked.device) as device, listen(asked.listen) as listener:
         if device.spec.volatile and not device.spec.newborn:
             raise Refused(

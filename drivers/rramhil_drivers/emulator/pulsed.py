@@ -28,10 +28,32 @@ from rramhil_drivers.emulator.physics import (
 )
 
 
+class WriteTimes:
+    """Times of writes by stamp, growing. Stamp 0: never written since birth, does not relax."""
+
+    def __init__(self, seconds: NDArray[np.float64] | None = None) -> None:
+        self._seconds = np.array([-np.inf]) if seconds is None else seconds.copy()
+        self._count = self._seconds.size
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Device time of each stamp."""
+        return self._seconds[: self._count]
+
+    def stamp(self, now: float) -> int:
+        """The stamp of a write at `now`, the latest time so far."""
+        if self._seconds[self._count - 1] != now:
+            if self._count == self._seconds.size:
+                self._seconds = np.concatenate([self._seconds, np.zeros(self._count)])
+            self._seconds[self._count] = now
+            self._count += 1
+        return self._count - 1
+
+
 class PulsedCells(CellArray):
     """Cells that follow the fitted SET, RESET, FORM and relaxation laws of a chip file.
 
-    A write is stamped with an index into `write_times`, so that its time costs four bytes a
+    A write is stamped with an index into `writes`, so that its time costs four bytes a
     cell and stays exact. 31 bytes a cell.
     """
 
@@ -47,7 +69,7 @@ class PulsedCells(CellArray):
         self.gate_z, self.gain_z, self.sl_shift, self.hrs_shift = (
             np.zeros(self.size, dtype=np.float16) for _ in range(4)
         )
-        self.write_times = [-np.inf]  # stamp 0: never written since birth, does not relax
+        self.writes = WriteTimes()
         self.threshold = LevelTable(laws.reset.siemens, laws.reset.threshold_volts)
         self.noise_sd = LevelTable(laws.noise.siemens, laws.noise.sd)
         self.relaxation = RelaxationLaw(laws.relaxation)
@@ -73,11 +95,11 @@ class PulsedCells(CellArray):
         self.flags[here] |= FORMED
 
     def saved(self) -> dict[str, NDArray[Any]]:
-        return {**super().saved(), "write_times": np.array(self.write_times)}
+        return {**super().saved(), "write_times": self.writes.seconds}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         super().restore(arrays)
-        self.write_times = arrays["write_times"].tolist()
+        self.writes = WriteTimes(arrays["write_times"])
 
     # ------------------------------------------------------------------------- reading
 
@@ -86,7 +108,7 @@ class PulsedCells(CellArray):
         stamp = self.stamp[cells]
         if not stamp.any():
             return g
-        times = np.asarray(self.write_times)
+        times = self.writes.seconds
         if times.size <= cells.size:
             weights = self.relaxation.weights(self._ages(times, now))
             progress, early, late = (w[stamp] for w in weights)
@@ -162,10 +184,8 @@ class PulsedCells(CellArray):
         """Cells that moved: their new conductance, when, and how they will relax."""
         if not cells.size:
             return
-        if self.write_times[-1] != now:
-            self.write_times.append(now)
         law = self.laws.relaxation
         self.written[cells] = g
-        self.stamp[cells] = len(self.write_times) - 1
+        self.stamp[cells] = self.writes.stamp(now)
         self.early[cells] = tukey(rng, cells.size, law.early_tail, law.largest)
         self.late[cells] = tukey(rng, cells.size, law.late_tail, law.largest)

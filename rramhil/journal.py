@@ -208,7 +208,13 @@ class Journal(Wrapped):
         with self._turn:
             if self._closed:
                 raise Refused(f"{self.spec.serial} is closed; open the device again")
-            yield
+            try:
+                yield
+            except (DeviceError, ValueError):
+                raise
+            except BaseException:
+                self._state_due = self.spec.volatile
+                raise
 
     def _read(self, cells: ArrayLike, data: Mapping[str, Any] | None) -> Floats:
         with self._call():
@@ -219,11 +225,13 @@ class Journal(Wrapped):
             flat = flat.astype(np.int64, copy=False)
             body = encode({"cells": flat, "siemens": siemens}, self._lsb)
             self.ledger.append(replace(entry, after=self.inner.clock.now(), body=body))
-            if self._in_doubt:
+            if self._in_doubt or self._state_due:
                 self._trust(flat)
             return siemens
 
     def _trust(self, cells: Cells) -> None:
+        """These cells are known again. A volatile die that something broke off in the middle of
+        a call is saved as it is now: its record alone would not lead here."""
         self._doubt[cells] = False
         self._in_doubt = bool(self._doubt.any())
         if self._state_due and not self._in_doubt:
@@ -238,9 +246,6 @@ class Journal(Wrapped):
         except DeviceError as error:
             phase = "refused" if isinstance(error, Refused) else "unknown"
             self._fail(replace(entry, phase=phase), error, asked)
-            raise
-        except BaseException:
-            self._state_due = self.spec.volatile
             raise
 
     def _transact(

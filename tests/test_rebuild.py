@@ -132,6 +132,25 @@ def test_after_an_unknown_outcome_the_state_is_saved_once_the_cells_are_read(tmp
     same_state(original, rebuilt)
 
 
+def test_after_an_interrupted_reading_the_state_is_saved_at_the_next_one(tmp_path, monkeypatch):
+    original = die()
+    with Journal(original, Ledger.open(tmp_path, "fake-0", volatile=True), "r") as device:
+        with monkeypatch.context() as patch:
+            patch.setattr("rramhil.journal.encode", interrupt)  # read, but not yet on record
+            with pytest.raises(KeyboardInterrupt):
+                device.read(CELLS)
+        device.read(CELLS)
+        device.read(CELLS)
+    rebuilt = die()
+    with LedgerReader(tmp_path) as reader:
+        assert rebuild(rebuilt, reader).calls == 1
+    same_state(original, rebuilt)
+
+
+def interrupt(*anything):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(
     ("other", "says"),
     [

@@ -128,6 +128,10 @@ class Energy:
             assert intent.seconds is not None
             work = arrays["volts"] ** 2 * intent.seconds
             siemens = self._last[arrays["cells"]]
+            joules = float(work @ siemens)
+            if not np.isnan(joules):
+                self.joules += joules
+                return
             known = ~np.isnan(siemens)
             self.joules += float(work[known] @ siemens[known])
             self.unread[arrays["cells"][~known]] += work[~known]

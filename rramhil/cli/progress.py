@@ -121,10 +121,9 @@ class Bars(View):
             counted=f"{progress.done:,} of {progress.total:,}" if known else "",
             text=escape(progress.text),
         )
-        share = min(progress.done / progress.total, 1.0) if known else 0.0
         self._bars.update(
             self._whole,
-            completed=progress.step + share,
+            completed=steps_done(progress),
             total=progress.steps,
             counted=f"step {progress.step + 1} of {progress.steps}",
         )
@@ -141,6 +140,12 @@ class Bars(View):
 
         # The last line is the remark's even when it is empty: the terminal echoes ^C there.
         return Group(self._bars.get_renderable(), Text(self._remark, style="bold yellow"))
+
+
+def steps_done(progress: Progress) -> float:
+    """How many steps of the job are done, the present one in part; all steps count the same."""
+    share = min(progress.done / progress.total, 1.0) if progress.total > 0 else 0.0
+    return progress.step + share
 
 
 def line_of(progress: Progress) -> str:

@@ -9,7 +9,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from rramhil.cli.progress import LINE_EVERY_SECONDS, Bars, Lines, line_of_event, told
+from rramhil.cli.progress import LINE_EVERY_SECONDS, Bars, Lines, line_of_event, steps_done, told
 from rramhil.cli.stop import NOW, SOON, WAIT, Stop
 from rramhil.run import Progress
 
@@ -50,6 +50,12 @@ def test_bars_show_the_step_the_job_the_events_and_the_remark(
     assert "validation [95 %]" in shown
     assert "12:03:11  ended  (row 7)" in shown
     assert "stopping soon" in shown
+
+
+def test_steps_done_never_runs_ahead_of_the_step() -> None:
+    given = [(0, 0, 0), (0, 1, 4), (2, 9, 4), (3, 4, 4)]
+    done = [steps_done(Progress(step, 4, "x", did, total, "")) for step, did, total in given]
+    assert done == [0.0, 0.25, 3.0, 4.0]
 
 
 def test_an_event_reads_like_a_sentence() -> None:

@@ -28,7 +28,9 @@ def replay(run: str, watch: Watch, should_stop: ShouldStop) -> tuple[RunResult, 
     recorded = Run.open(run)
     ledger = Path(recorded.result.ledger)
     if not recorded.result.ledger:
-        raise FileError(f"the run {recorded.run} never reached a device; there is nothing to replay")
+        raise FileError(
+            f"the run {recorded.run} never reached a device; there is nothing to replay"
+        )
     with LedgerReader(ledger) as reader:
         sessions = reader.sessions(recorded.run)
     if not sessions:
@@ -39,7 +41,9 @@ def replay(run: str, watch: Watch, should_stop: ShouldStop) -> tuple[RunResult, 
         text = (recorded.folder / "job.toml").read_text(encoding="utf-8")
         again = Run.start(recorded.job, text, address=f"replay:{ledger}", folder=place)
         for number, session in enumerate(sessions, start=1):
-            if not _play(again, ledger, session, number, Path(folder) / "ledger", watch, should_stop):
+            if not _play(
+                again, ledger, session, number, Path(folder) / "ledger", watch, should_stop
+            ):
                 break
         return recorded.result, again.result
 
@@ -62,7 +66,7 @@ def _play(
         return Journal(device, Ledger.open(copy, device.spec.serial, volatile=True), run.run)
 
     def ended(device: Replay = device) -> bool:
-        return should_stop() or (session.outcome is not None and device.ended)
+        return should_stop() or (session.outcome not in (None, "finished") and device.ended)
 
     try:
         again.execute(watch, ended, connected)

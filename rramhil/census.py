@@ -69,7 +69,7 @@ def take_census(
             f"readings must have shape (reads, {cells.size}), "
             f"not {after_reset.shape} and {after_set.shape}"
         )
-    unreadable: Bools = np.isnan(after_reset).any(axis=0) | np.isnan(after_set).any(axis=0)
+    unreadable: Bools = np.isnan(np.vstack([after_reset, after_set])).any(axis=0)
     low = np.median(np.nan_to_num(after_reset, posinf=spec.reading.highest), axis=0)
     high = np.median(np.nan_to_num(after_set, posinf=spec.reading.highest), axis=0)
     noise = np.nan_to_num(after_set, posinf=spec.reading.highest).std(axis=0)

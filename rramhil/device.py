@@ -33,7 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -455,7 +455,7 @@ class Device(ABC):
     def close(self) -> None:  # noqa: B027  a driver without outputs has nothing to do
         """Outputs safe. Callable twice and from another thread (a pending call raises LinkLost)."""
 
-    def __enter__(self) -> Device:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

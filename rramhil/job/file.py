@@ -100,6 +100,9 @@ class Program(_Step):
     how: Literal["open_loop", "verify"] = "open_loop"
     recipe: Recipe = SDR(first_reset=True)
     passes: int = Field(1, ge=1, le=10, description="write-verify again for cells that relaxed")
+    compensate: bool = Field(
+        True, description="move the partner of a cell that was given up (after the first pass)"
+    )
 
 
 class Evaluate(_Step):
@@ -116,6 +119,9 @@ class RecoverRVW(_Step):
     method: Literal["rvw"]
     recipe: Recipe = SDR()
     passes: int = Field(3, ge=1, le=10, description="write-verify again for cells that relaxed")
+    compensate: bool = Field(
+        True, description="move the partner of a cell that was given up (after the first pass)"
+    )
     delay: Seconds = 1.0
 
 

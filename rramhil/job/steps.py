@@ -246,7 +246,7 @@ def first_program(work: Work, step: Program) -> Ticks:
     target = work.subject.target(work.need_curve())
     cells = work.subject.cells
     if step.how == "verify":
-        yield from _closed_loop(work, step.recipe, step.passes, delay=1.0)
+        yield from _closed_loop(work, step.recipe, step.passes, 1.0, step.compensate)
         return
     start = work.done
     bias = work.job.writing
@@ -259,14 +259,17 @@ def first_program(work: Work, step: Program) -> Ticks:
     work.arrays |= {"siemens": siemens, "open_cells": np.zeros(0, np.int64)}
 
 
-def _closed_loop(work: Work, recipe: Recipe, passes: int, delay: float) -> Ticks:
+def _closed_loop(work: Work, recipe: Recipe, passes: int, delay: float, compensate: bool) -> Ticks:
     """Write-verify in `passes`, each `delay` after the one before; then read independently.
 
     Cells relax after a write; a later pass takes back those that left their window (iterative
-    programming narrows the distribution: W. Wan et al., Nature 608, 504, 2022, Methods).
+    programming narrows the distribution: W. Wan et al., Nature 608, 504, 2022, Methods). With
+    `compensate` it also moves the partners of the cells that the pass before gave up.
     """
-    target = work.subject.target(work.need_curve())
-    cells = work.subject.cells
+    subject, curve = work.subject, work.need_curve()
+    target = subject.target(curve)
+    cells = subject.cells
+    moved = 0
     open_cells: list[int] = []
     before, finals = None, []
     for number in range(passes):
@@ -278,12 +281,17 @@ def _closed_loop(work: Work, recipe: Recipe, passes: int, delay: float) -> Ticks
             yield Tick(done, passes * cells.size + 1, text)
         finals.append(round_)
         siemens = settled_reading(work.device, cells, delay)
+        if compensate and number + 1 < passes:
+            centre = subject.compensated(siemens, round_.given_up)
+            moved = int(np.count_nonzero(centre != subject.mapped.siemens))
+            target = subject.target(curve, centre)
     sets = np.sum([f.sets for f in finals], axis=0)
     resets = np.sum([f.resets for f in finals], axis=0)
     _note_yield(work, siemens)
     work.findings |= {
         "rounds": len(open_cells),
         "given_up": int(finals[-1].given_up.sum()),
+        "compensating_cells": moved,
         "pulses_per_cell": float((sets + resets).mean()),
         "accepted_share": float(finals[-1].inside.mean()),
     }
@@ -327,7 +335,7 @@ def _judge(work: Work, siemens: Floats) -> None:
 
 def recover_rvw(work: Work, step: RecoverRVW) -> Ticks:
     """Read-verify-write every cell into its window, then evaluate from a fresh reading."""
-    yield from _closed_loop(work, step.recipe, step.passes, step.delay)
+    yield from _closed_loop(work, step.recipe, step.passes, step.delay, step.compensate)
     _judge(work, work.arrays["siemens"])
     assert work.accuracy is not None
     size = work.subject.cells.size

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rramhil.device import Cells, Floats, Spec
+from rramhil.device import Bools, Cells, Floats, Spec
 from rramhil.job.file import JobFile
 from rramhil.job.result import Interval
 from rramhil.mapping import MappedNetwork, filled, find_scheme, map_network
@@ -83,6 +83,10 @@ class Subject:
         readable = filled(siemens, self.highest)
         return self.network.with_weights(self.mapped.weights_from(readable))
 
+    def compensated(self, siemens: Floats, faulty: Bools) -> Floats:
+        """Targets in siemens by which good cells make up for the faulty ones of their weight."""
+        return self.mapped.compensated(filled(siemens, self.highest), faulty)
+
     @cached_property
     def teacher(self) -> float:
         """Test accuracy of the network in floating point."""
@@ -94,9 +98,10 @@ class Subject:
         ideal = self.network.with_weights(self.mapped.ideal_weights())
         return accuracy_of(self.network, self.test, ideal)
 
-    def target(self, curve: GateCurve) -> Target:
-        """The window of each mapped cell, and the nominal gate voltage of its level."""
-        centre = self.mapped.siemens
+    def target(self, curve: GateCurve, centre: Floats | None = None) -> Target:
+        """The window of each mapped cell about its level, or about `centre` siemens, and the
+        nominal gate voltage for it."""
+        centre = self.mapped.siemens if centre is None else centre
         levels = self.mapped.levels
         gates = curve.nominal_gate(centre, levels.tolerance)
         return Target(*levels.windows(centre), gates)

@@ -101,6 +101,23 @@ class MappedNetwork:
             for layer, part in zip(self.layers, parts, strict=True)
         }
 
+    def compensated(self, measured: ArrayLike, faulty: ArrayLike) -> Floats:
+        """Targets of `cells` that make up for the faulty ones (see `Scheme.compensated`)."""
+        values, bad = np.asarray(measured, dtype=np.float64), np.asarray(faulty, dtype=bool)
+        ends = np.cumsum([layer.cells.size for layer in self.layers])[:-1]
+        targets = [
+            layer.scheme.compensated(
+                layer.siemens,
+                part.reshape(layer.siemens.shape),
+                broken.reshape(layer.siemens.shape),
+                layer.levels,
+            ).reshape(-1)
+            for layer, part, broken in zip(
+                self.layers, np.split(values, ends), np.split(bad, ends), strict=True
+            )
+        ]
+        return np.concatenate(targets)
+
     def ideal_weights(self) -> dict[str, Weights]:
         """Weights of each layer with every cell exactly at its target."""
         return {layer.name: layer.ideal_weights() for layer in self.layers}

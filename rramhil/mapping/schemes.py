@@ -43,6 +43,16 @@ class Scheme(ABC):
     def step(self, levels: Levels) -> float:
         """Distance between neighbouring weights that the levels can hold."""
 
+    def compensated(
+        self, targets: Weights, measured: ArrayLike, faulty: ArrayLike, levels: Levels
+    ) -> Weights:
+        """Targets that make up for `faulty` cells with others of the same weight.
+
+        All (rows, physical columns), siemens and bools. A scheme that has no other cell for a
+        weight leaves the targets as they are.
+        """
+        return targets
+
 
 class TwoColumn(Scheme):
     """Differential pair: w = (G+ - G-) / span, the unused cell at the lowest level.
@@ -72,6 +82,22 @@ class TwoColumn(Scheme):
 
     def step(self, levels: Levels) -> float:
         return levels.step / levels.span
+
+    def compensated(
+        self, targets: Weights, measured: ArrayLike, faulty: ArrayLike, levels: Levels
+    ) -> Weights:
+        """The good cell of a pair is moved by the error of the faulty one.
+
+        Only the difference is the weight, so a stuck cell costs nothing as long as its
+        partner's new target lies between the lowest and the highest level; beyond, the nearest
+        of the two is the least error that is left. A pair of two faulty cells stays as it is.
+        """
+        bad = np.asarray(faulty, dtype=bool)
+        error = np.where(bad, _measured(measured, self) - targets, 0.0)
+        partner_error = np.empty_like(error)
+        partner_error[:, 0::2], partner_error[:, 1::2] = error[:, 1::2], error[:, 0::2]
+        moved = np.clip(targets + partner_error, levels.lowest, levels.highest)
+        return np.where(bad, targets, np.where(partner_error != 0, moved, targets))
 
 
 class OneColumn(Scheme):

@@ -133,3 +133,22 @@ def test_other_wrong_input_is_refused() -> None:
         map_network(weights, die(1), TEN, TwoColumn(), percentile=0)
     with pytest.raises(ValueError, match=r"has 32 cells.*device.read"):
         map_network(weights, die(1), TEN, TwoColumn()).weights_from(np.ones(31))
+
+
+def test_a_pair_makes_up_for_its_faulty_cell_as_far_as_its_partner_reaches() -> None:
+    scheme, levels = TwoColumn(), Levels(10, 20e-6, 200e-6, 5e-6)
+    targets = scheme.encode([[0.5, 0.0, -1.0, 0.25]], levels)
+    measured, faulty = targets.copy(), np.zeros(targets.shape, dtype=bool)
+    for column, siemens in ((1, 70e-6), (2, 90e-6), (5, 20e-6), (6, 250e-6), (7, 150e-6)):
+        measured[0, column], faulty[0, column] = siemens, True
+    moved = scheme.compensated(targets, measured, faulty, levels)
+    held = np.where(faulty, measured, moved)
+    weights = scheme.decode(held, levels)
+    wanted = scheme.decode(targets, levels)
+    assert weights[0, :2] == pytest.approx(wanted[0, :2])
+    assert moved[0, 3] == pytest.approx(90e-6)
+    # A cell stuck at the lowest level cannot be made up for: its partner is there already.
+    assert weights[0, 2] == pytest.approx(0.0)
+    # Two faulty cells: nothing can be moved.
+    assert moved[0, 6:] == pytest.approx(targets[0, 6:])
+    assert OneColumn().compensated(targets, measured, faulty, levels) is targets

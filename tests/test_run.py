@@ -108,6 +108,11 @@ def test_rsa_sends_no_pulse_and_counts_its_memory(finished: Run) -> None:
     assert rvw.digital_parameters == 0
 
 
+def test_partners_of_cells_that_were_given_up_are_moved(finished: Run) -> None:
+    (found,) = [s.findings for s in finished.result.steps if s.name == "rvw"]
+    assert 0 < int(found["compensating_cells"] or 0) <= 2 * int(found["given_up"] or 0)
+
+
 def test_costs_are_those_of_the_ledger_and_the_common_part_is_in_open_loop(finished: Run) -> None:
     result = finished.result
     with LedgerReader(result.ledger) as reader:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rramhil.device import Floats
 from rramhil.mapping.levels import Levels
 from rramhil.words import nearest
 
@@ -44,14 +45,14 @@ class Scheme(ABC):
         """Distance between neighbouring weights that the levels can hold."""
 
     def compensated(
-        self, targets: Weights, measured: ArrayLike, faulty: ArrayLike, levels: Levels
+        self, targets: Floats, measured: ArrayLike, faulty: ArrayLike, levels: Levels
     ) -> Weights:
         """Targets that make up for `faulty` cells with others of the same weight.
 
         All (rows, physical columns), siemens and bools. A scheme that has no other cell for a
         weight leaves the targets as they are.
         """
-        return targets
+        return np.asarray(targets, dtype=np.float64)
 
 
 class TwoColumn(Scheme):
@@ -84,7 +85,7 @@ class TwoColumn(Scheme):
         return levels.step / levels.span
 
     def compensated(
-        self, targets: Weights, measured: ArrayLike, faulty: ArrayLike, levels: Levels
+        self, targets: Floats, measured: ArrayLike, faulty: ArrayLike, levels: Levels
     ) -> Weights:
         """The good cell of a pair is moved by the error of the faulty one.
 

@@ -92,9 +92,9 @@ name = "my bench"
 # address = "serial:/dev/ttyUSB0"
 # ledger = "ledgers"        # folder beside this file; each die keeps its record in its own
 
-[conductance]               # a cell that was read beyond gets no pulse further outward
-lowest = "0.5 uS"
-highest = "300 uS"
+# [conductance]             # a cell that was read beyond gets no pulse further outward. A step
+# lowest = "0.5 uS"         # that pulses every cell, as `scan` does, is refused where one cell
+# highest = "300 uS"        # lies beyond: bar that cell below, or leave this out
 
 [budget]                    # what one cell may suffer in the life of the die
 pulses = 100000

@@ -18,6 +18,10 @@ network = { name = "digits" }
 data = { name = "digits" }
 
 [[steps]]
+do = "scan"
+reads = 2
+
+[[steps]]
 do = "tune"
 cells = 32
 points = 23
@@ -33,9 +37,11 @@ name = "open_loop"
 
 @pytest.fixture
 def finished(rramhil: Call, tmp_path: Path) -> RunResult:
-    path = tmp_path / "short.toml"
+    """Run under the station file that `init` writes, which must not stand in the way."""
+    assert rramhil("init", str(tmp_path)).exit_code == 0
+    path, station = tmp_path / "short.toml", tmp_path / "station.toml"
     path.write_text(SHORT)
-    done = rramhil("run", str(path), "--seed", "11", "--json")
+    done = rramhil("run", str(path), "--station", str(station), "--seed", "11", "--json")
     assert done.exit_code == 0, done.stderr
     return RunResult.model_validate(json_of(done))
 

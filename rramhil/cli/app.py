@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from rramhil.cli.errors import UsageError, debugging, explain
+from rramhil.cli.errors import STOPPED, UsageError, debugging, explain
 from rramhil.cli.terminal import Terminal, print_json
 from rramhil.words import nearest
 
@@ -43,7 +43,8 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            Terminal().say("stopped")
+            raise typer.Exit(STOPPED) from None
 
     def main(
         self,

@@ -21,6 +21,10 @@ def heat(celsius: float) -> None:
 def cool() -> None:
     raise ValueError("it is cold already")
 
+@app.command()
+def melt() -> None:
+    raise KeyboardInterrupt
+
 nothing = 3
 """
 
@@ -48,6 +52,8 @@ def test_a_drivers_command_is_listed_unloaded_and_runs(rramhil: Call) -> None:
     assert "heat" in rramhil("forge", "--help").stdout
     assert rramhil("forge", "heat", "20").stdout == "20.0 degrees\n"
     assert error_of(rramhil("forge", "cool")) == "it is cold already"
+    stopped = rramhil("forge", "melt")
+    assert (stopped.exit_code, stopped.stderr) == (130, "stopped\n")
     assert "did you mean 'forge'?" in error_of(rramhil("froge"))
 
 

@@ -1,7 +1,7 @@
 """What a piece of work cost: device time, host time, pulses, reads, energy, wear.
 
 Each is counted on its own and never mixed: device seconds come from the device's clock as the
-ledger recorded it, host seconds from this machine, pulses and reads are cell by cell, joules
+ledger recorded it (chosen delays apart), host seconds from this machine, pulses and reads are cell by cell, joules
 are an estimate (V^2 x last read conductance x width, as the ledger computes it).
 """
 
@@ -15,7 +15,8 @@ class Cost(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    device_seconds: float = Field(0.0, description="device clock, waiting included")
+    device_seconds: float = Field(0.0, description="device clock, inside calls")
+    waiting_seconds: float = Field(0.0, description="device clock, chosen delays such as 1 s")
     host_seconds: float = Field(0.0, description="wall time on this machine")
     pulses: int = Field(0, description="cell pulses: SET, RESET and FORM together")
     sets: int = 0

@@ -302,7 +302,8 @@ class _Session:
         except DeviceError:
             return  # the ledger is broken: the run is failing with that sentence already
         record.cost = Cost(
-            device_seconds=totals.device_seconds,
+            device_seconds=totals.device_seconds - totals.waiting_seconds,
+            waiting_seconds=totals.waiting_seconds,
             host_seconds=host,
             pulses=sum(totals.pulses.values()),
             sets=totals.pulses[Kind.SET],

@@ -111,6 +111,7 @@ def test_totals_and_wear(tmp_path):
         assert totals.reads == 60
         assert totals.calls == 4
         assert totals.device_seconds == pytest.approx(1.5 + 40e-6 + 3e-6 + 2e-6)
+        assert totals.waiting_seconds == pytest.approx(1.5)
         before = reader.row(3).decode("siemens")["siemens"].astype(float)
         assert totals.joules == pytest.approx(float((1.2**2 * before * 1e-6).sum()), rel=1e-6)
         assert reader.totals(first=4, last=5).joules == pytest.approx(totals.joules)

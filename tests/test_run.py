@@ -120,9 +120,9 @@ def test_costs_are_those_of_the_ledger_and_the_common_part_is_in_open_loop(finis
         verdict = reader.verify(result.ledger_head)
     assert sum(c.pulses for c in result.cost.values()) == sum(totals.pulses.values())
     assert sum(c.reads for c in result.cost.values()) == totals.reads
-    assert sum(c.device_seconds for c in result.cost.values()) == pytest.approx(
-        totals.device_seconds
-    )
+    spent = sum(c.device_seconds + c.waiting_seconds for c in result.cost.values())
+    assert spent == pytest.approx(totals.device_seconds)
+    assert totals.waiting_seconds == pytest.approx(6.0)
     assert result.cost["open_loop"].pulses > 2 * 34_048
     assert verdict.ok
 

@@ -48,10 +48,12 @@ class Totals:
     """What some rows cost. Pulses and reads are counted a cell; `products` are input vectors.
 
     `joules` is an estimate (see tally.Energy); `device_seconds` is the time inside calls and
-    sleeps by the device's clock; `volt_seconds` is |volts| x seconds over all cells.
+    sleeps by the device's clock, `waiting_seconds` the part of it in sleeps; `volt_seconds` is
+    |volts| x seconds over all cells.
     """
 
     device_seconds: float
+    waiting_seconds: float
     pulses: Mapping[Kind, int]
     reads: int
     products: int
@@ -260,6 +262,7 @@ class LedgerReader:
             reads += int(counts["reads"].sum()) if counts else 0
         return Totals(
             device_seconds=float(sum(r[6] for r in sums)),
+            waiting_seconds=float(sum(r[6] for r in sums if r[0] == "sleep")),
             pulses=pulses,
             reads=int(reads),
             products=int(sum(r[4] for r in done if r[0] == "mvm")),

@@ -29,6 +29,7 @@ def _wear(value: float) -> str:
 
 _COST_LINES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("Device time", "device_seconds", _seconds),
+    ("Waiting for cells to settle", "waiting_seconds", _seconds),
     ("Host time", "host_seconds", _seconds),
     ("Pulses (cells × pulses)", "pulses", lambda n: count(int(n))),
     ("… SET", "sets", lambda n: count(int(n))),

@@ -1,8 +1,8 @@
 """What a piece of work cost: device time, host time, pulses, reads, energy, wear.
 
 Each is counted on its own and never mixed: device seconds come from the device's clock as the
-ledger recorded it (chosen delays apart), host seconds from this machine, pulses and reads are cell by cell, joules
-are an estimate (V^2 x last read conductance x width, as the ledger computes it).
+ledger recorded it (chosen delays apart), host seconds from this machine, pulses and reads are
+cell by cell, joules are an estimate (V^2 x last read conductance x width, by the ledger).
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,11 +29,12 @@ from rramhil.job.result import DeviceInfo, Outcome, RunResult, StepResult
 from rramhil.journal import Journal
 from rramhil.ledger import LedgerReader
 from rramhil.schema import FileError
-from rramhil.station import connect
+from rramhil.station import connect, load_station
 from rramhil.versions import versions
 
 if TYPE_CHECKING:
     from rramhil.job.steps import Work
+    from rramhil.job.subject import Material
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class Run:
         folder: RunFolder | None = None,
     ) -> Run:
         """A new run of `job` (`text`: its file), on `address` where given. Touches no device."""
+        if address is None and station is not None:
+            address = load_station(station)[0].address
         run = new_run_id(job.name)
         place = folder or RunFolder.create(run)
         result = RunResult(
@@ -122,10 +126,15 @@ class Run:
         """
         if self.is_finished:
             raise FileError(f"the run {self.run} is finished; look at it with: rramhil show last")
+        from rramhil.job.subject import Material
+        from rramhil.nn.repeatable import repeatable
+
+        watch(Progress(0, len(self.result.steps), "prepare", 0, 1, "loading network and data"))
+        material = Material.load(self.job)
         log = open_log(self.folder / "events.jsonl", self.run)
         try:
-            with self._session(connect_to or _connect, log) as session:
-                session.carry_out(watch, should_stop)
+            with self._session(connect_to or _connect, log) as session, repeatable():
+                session.carry_out(material, watch, should_stop)
         finally:
             log.close()
         if self.is_finished and self.result.report:
@@ -150,8 +159,11 @@ class Run:
         result.outcome, result.error = "running", None
         try:
             device = connect_to(self)
-        except (DeviceError, OSError) as error:
-            self._end("failed", str(error))
+        except (DeviceError, FileError, OSError) as error:
+            if result.ledger:
+                self._end("failed", str(error))
+            else:  # it never reached a device: there is nothing to keep
+                rmtree(self.folder, ignore_errors=True)
             raise
         session = _Session(self, device, log)
         outcome: Outcome = "stopped"
@@ -203,27 +215,22 @@ class _Session:
             "connected", row=device.ledger.row, serial=spec.serial, address=self.result.address
         )
 
-    def carry_out(self, watch: Watch, should_stop: ShouldStop) -> None:
+    def carry_out(self, material: Material, watch: Watch, should_stop: ShouldStop) -> None:
         """Prepare, then the steps that are open, until done or asked to stop."""
-        steps = self.result.steps
-        watch(Progress(0, len(steps), "prepare", 0, 1, "loading the network and its data"))
-        from rramhil.nn.repeatable import repeatable
+        work = self._prepare(material)
+        for record, step in zip(self.result.steps, self.run.job.steps, strict=True):
+            if record.outcome == "finished":
+                continue
+            if isinstance(step, Report):
+                self._report(record)
+            elif not self._step(work, record, step, watch, should_stop):
+                return
 
-        with repeatable():
-            work = self._prepare()
-            for record, step in zip(steps, self.run.job.steps, strict=True):
-                if record.outcome == "finished":
-                    continue
-                if isinstance(step, Report):
-                    self._report(record)
-                elif not self._step(work, record, step, watch, should_stop):
-                    return
-
-    def _prepare(self) -> Work:
+    def _prepare(self, material: Material) -> Work:
         from rramhil.job.steps import Work, restore
         from rramhil.job.subject import Subject, wilson
 
-        subject = Subject.load(self.run.job, self.device.spec)
+        subject = Subject(material, self.run.job, self.device.spec)
         work = Work(self.run.job, self.device, subject)
         result, folder = self.result, self.run.folder_of
         if result.accuracy.teacher is None:

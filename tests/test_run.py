@@ -275,6 +275,31 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(
         start()
 
 
+def test_the_quickstart_runs_under_the_shipped_bench_station() -> None:
+    job, text = load_job("quickstart")
+    job = job.model_copy(update={"steps": [s for s in job.steps if s.do != "report"]})
+    address = "emulator:40nm?stuck_lrs=0&stuck_rows=0"
+    run = Run.start(job, text, address=address, station="bench")
+    for name in ("scan", "tune", "program", "rvw"):
+        run.execute(*stop_at(name, 8))
+        run = Run.open(run.run)
+    assert run.result.steps[3].outcome == "finished"
+
+
+def test_a_station_given_with_a_run_says_which_device_it_is_for(tmp_path: Path) -> None:
+    station = tmp_path / "mine.toml"
+    station.write_text('name = "mine"\naddress = "emulator:40nm?die=9"\n')
+    job, text = load_job("quickstart")
+    assert Run.start(job, text, station=str(station)).result.address == "emulator:40nm?die=9"
+
+
+def test_a_run_that_never_reached_its_device_leaves_nothing_behind() -> None:
+    job, text = load_job("quickstart")
+    with pytest.raises(Refused, match="nowhere"):
+        Run.start(job, text, address="emulator:nowhere").execute(nothing, never)
+    assert run_ids() == []
+
+
 def test_all_shipped_jobs_load() -> None:
     for name in ("quickstart", "statistical", "mnist"):
         job, text = load_job(name)

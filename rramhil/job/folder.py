@@ -60,7 +60,7 @@ class RunFolder:
             return cls(runs_folder() / matches[0])
         if matches:
             raise FileError(f"{run!r} could be {', '.join(matches[:4])}; write more of the id")
-        hint = nearest(run, names[-20:]) if names else "; there are no runs yet"
+        hint = nearest(run, names[-5:]) if names else "; there are no runs yet"
         raise FileError(f"there is no run {run!r} in {runs_folder()}{hint}")
 
     def save_result(self, result: RunResult) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from rramhil.device import Bools, Cells, Floats, Spec
 from rramhil.job.file import JobFile
 from rramhil.job.result import Interval
-from rramhil.mapping import MappedNetwork, filled, find_scheme, map_network
+from rramhil.mapping import filled, find_scheme, map_network
 from rramhil.nn.data import load_data
 from rramhil.nn.network import Images, Network, accuracy_of, images_of, load_network
 from rramhil.nn.splits import Splits, make_splits
@@ -25,23 +25,20 @@ from rramhil.verify import Target
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """A network mapped on a die, with its data. Loading it touches no device."""
+class Material:
+    """A network and its data: what a run needs before it connects to anything."""
 
     network: Network
-    mapped: MappedNetwork
-    highest: float
     splits: Splits
     train: Images
     validation: Images
     test: Images
 
     @classmethod
-    def load(cls, job: JobFile, spec: Spec) -> Subject:
-        """Load network and data, and place the weights on a die of `spec`.
+    def load(cls, job: JobFile) -> Material:
+        """Load network and data.
 
-        Raises `FileError` when files are missing or do not belong together, `Refused` when
-        the network does not fit the die.
+        Raises `FileError` when files do not belong together, `DataError` when data is missing.
         """
         network = load_network(job.network.name)
         if network.card.data != job.data.name:
@@ -54,19 +51,31 @@ class Subject:
         splits = make_splits(data, network.card.split_seed)
         return cls(
             network=network,
-            mapped=map_network(
-                network.matrices(),
-                spec,
-                job.mapping.as_levels(),
-                find_scheme(job.mapping.scheme),
-                percentile=job.mapping.percentile,
-                scale_per_column=job.mapping.scale == "column",
-            ),
-            highest=spec.reading.highest,
             splits=splits,
             train=images_of(data, splits.train),
             validation=images_of(data, splits.validation),
             test=images_of(data, splits.test),
+        )
+
+
+class Subject:
+    """A network mapped on a die, with its data."""
+
+    def __init__(self, material: Material, job: JobFile, spec: Spec) -> None:
+        """Place the weights on a die of `spec`. Raises `Refused` when they do not fit."""
+        self.network = material.network
+        self.splits = material.splits
+        self.train = material.train
+        self.validation = material.validation
+        self.test = material.test
+        self.highest = spec.reading.highest
+        self.mapped = map_network(
+            material.network.matrices(),
+            spec,
+            job.mapping.as_levels(),
+            find_scheme(job.mapping.scheme),
+            percentile=job.mapping.percentile,
+            scale_per_column=job.mapping.scale == "column",
         )
 
     @property

@@ -165,7 +165,7 @@ def record_table(contents: Contents) -> Element:
         ["Station file", element("code", result.station) if result.station else "none"],
         ["Die", f"{device.serial} ({device.model})" if device is not None else "never connected"],
         ["Ledger", element("code", result.ledger)],
-        ["Ledger head when this page was written", element("code", result.ledger_head)],
+        ["Ledger head", element("code", result.ledger_head)],
         ["Seed", str(result.seed)],
         *(_named("Version of", result.versions, code=False)),
         *(_named("Indices (sha256) of", result.splits, code=True)),

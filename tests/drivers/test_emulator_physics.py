@@ -98,11 +98,13 @@ def test_stuck_cells_do_not_move_and_have_the_asked_share() -> None:
 
 
 def test_clustered_faults_lie_in_rows() -> None:
-    die = fresh("&stuck_lrs=0&stuck_hrs=0&stuck_rows=0.1")
-    truth(die)
-    rows = (~moving(die)).reshape(256, 256).mean(axis=1)
+    device = open_device("emulator:40nm?tiles=8&stuck_lrs=0&stuck_hrs=0&stuck_rows=0.1")
+    assert isinstance(device, EmulatedDie)
+    die = device
+    die._cells.wake(np.arange(die.spec.size))
+    rows = ((die._cells.flags & STUCK) > 0).reshape(-1, 256).mean(axis=1)
     hit = rows > 0
-    assert 0.03 < hit.mean() < 0.2
+    assert hit.mean() == pytest.approx(0.1, abs=0.025)
     assert abs(rows[hit].mean() - die.chip.faults.row_share) < 0.05
 
 
@@ -153,6 +155,16 @@ def test_a_low_bit_line_voltage_sets_nothing() -> None:
     before = truth(die)
     die.apply(pulse(Kind.SET, 0.3, 4.0))
     np.testing.assert_array_equal(truth(die), before)
+
+
+def test_more_bit_line_voltage_lifts_the_level_as_the_ramps_show() -> None:
+    def level(volts: float) -> float:
+        die = fresh("&stuck_lrs=0&stuck_hrs=0&stuck_rows=0")
+        die.apply(pulse(Kind.SET, volts, 2.17))
+        return float(np.median(truth(die)))
+
+    # Measured at gate 2.17 V, 200 ns, from BL 1.4 to 2.6 V: 140 to 164 uS.
+    assert 10e-6 < level(2.6) - level(1.4) < 60e-6
 
 
 def test_reset_probability_rises_with_voltage_and_the_gate_limits_it() -> None:
@@ -216,6 +228,16 @@ def test_forming_happens_once_at_the_cells_own_voltage() -> None:
     assert np.nanstd(needed) == pytest.approx(law.cell_sd, rel=0.1)
 
 
+def test_a_formed_cell_lands_where_the_chip_file_says() -> None:
+    die = fresh("&formed=no&stuck_lrs=0&stuck_hrs=0&stuck_rows=0")
+    die.apply(pulse(Kind.FORM, 4.5, 2.5, 1e-6))
+    ln_g = np.log(truth(die))
+    law = laws().form
+    low, middle, high = np.quantile(ln_g, [0.16, 0.5, 0.84])
+    assert np.exp(middle) == pytest.approx(law.siemens, rel=0.03)
+    assert (high - low) / 2 == pytest.approx(law.ln_sd, rel=0.1)
+
+
 def test_a_closed_gate_forms_nothing() -> None:
     die = fresh("&formed=no")
     die.apply(pulse(Kind.FORM, 4.5, 1.0, 1e-6))
@@ -233,9 +255,9 @@ def test_read_noise_has_the_stated_spread() -> None:
     near = (g > 150e-6) & (g < 200e-6)
     stated = np.interp(np.median(g[near]), laws().noise.siemens, laws().noise.sd)
     assert np.median(sd[near]) == pytest.approx(stated, rel=0.1)
-    trapped = sd > 4 * stated  # 4 % of 180 uS in half of the readings: sd 3.6 uS
-    assert np.quantile(sd[near], 0.99) > 1.5 * stated
-    assert trapped.mean() < 0.2
+    # A trap takes 4 % of 175 uS in half of the readings: sd 3.5 uS.
+    share = (sd[near] > 2.5e-6).mean()
+    assert share == pytest.approx(laws().noise.telegraph_share, rel=0.3)
 
 
 def relaxed(seconds: float) -> np.ndarray:
@@ -254,6 +276,7 @@ def test_relaxation_grows_with_log_time_and_has_heavy_tails() -> None:
 
     spreads = [robust(relaxed(t)) for t in (0.01, 0.1, 1.0, 100.0, 1e4, 1e6)]
     assert spreads == sorted(spreads)
+    assert spreads[-1] > 1.1 * spreads[-2]  # goes on beyond the measured times
     assert spreads[2] == pytest.approx(3.8e-6, rel=0.25)  # technology A at 96-120 uS: 3.9 uS
     change = relaxed(1.0)
     beyond = (np.abs(change - np.median(change)) > 3 * robust(change)).mean()
@@ -267,9 +290,12 @@ def test_a_pulse_that_moves_nothing_does_not_start_relaxation_anew() -> None:
     die = fresh("&stuck_lrs=0&stuck_hrs=0&stuck_rows=0")
     die.apply(pulse(Kind.SET, 2.0, 2.6))
     die.clock.sleep(10.0)
-    before = truth(die)
+    shadow = fresh("&stuck_lrs=0&stuck_hrs=0&stuck_rows=0")
+    shadow.thaw(die.freeze())
     die.apply(pulse(Kind.SET, 2.0, 1.0))
-    np.testing.assert_allclose(truth(die), before, atol=1e-8)
+    later = die.clock.now() + 1000.0
+    unpulsed = shadow._cells.conductance(ALL, later)
+    np.testing.assert_array_equal(die._cells.conductance(ALL, later), unpulsed)
 
 
 # --------------------------------------------------------------------------- statistical

@@ -165,6 +165,14 @@ def test_counts_are_what_was_pulsed_and_nothing_else() -> None:
     assert die.pulses_counted(Kind.RESET).sum() == 1
 
 
+def test_a_cell_costs_at_most_32_bytes() -> None:
+    cells = open_die()._cells
+    arrays = {id(v): v for v in [*vars(cells).values(), *cells.state.values()]}.values()
+    per_cell = [v for v in arrays if isinstance(v, np.ndarray) and v.size == cells.size]
+    assert len(per_cell) > 8
+    assert sum(v.itemsize for v in per_cell) <= 32
+
+
 def test_nothing_works_after_close_from_another_thread() -> None:
     die = open_die()
     state = die.freeze()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 from collections import Counter
+from collections.abc import Mapping
 from typing import Protocol
 
 from rramhil_drivers import wire
@@ -32,12 +33,14 @@ class PythonEnd:
 
     Every pulse request that it executes is looked up: it must be one that the host sent
     (`sent`, of the line), and it must not have been executed before in its session.
+    `in_front`: what the board sends ahead of each answer.
     """
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, in_front: bytes = b"\0") -> None:
         self.board = board
+        self._in_front = in_front
         self.wrong: Counter[str] = Counter()
-        self.sent: set[bytes] = set()
+        self.sent: Mapping[bytes, int] = {}
         self._receiver = wire.Receiver()
         self._answers = bytearray()
         self._executed: dict[bytes, int] = {}
@@ -49,7 +52,7 @@ class PythonEnd:
             answer = self.board.answer(frame)
             if frame.type == Type.APPLY and int(self.board.counts.sum()) != before:
                 self._note(frame)
-            self._answers += wire.encode(answer)
+            self._answers += self._in_front + wire.encode(answer)
 
     def _note(self, frame: Frame) -> None:
         request = wire.encode(frame)[:-1]

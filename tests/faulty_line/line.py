@@ -25,7 +25,7 @@ class _Way:
 
     def __init__(self, rates: Mapping[str, float], seed: str) -> None:
         self.damage = Damage(rates, seed)
-        self.sent: set[bytes] = set()
+        self.sent: Counter[bytes] = Counter()
         self.frames = 0
         self.wrong: Counter[str] = Counter()
         self._order: deque[bytes] = deque()
@@ -47,10 +47,13 @@ class _Way:
             yield piece, wire.decode(piece[start:end])
 
     def _remember(self, body: bytes) -> None:
-        self.sent.add(body)
+        self.sent[body] += 1
         self._order.append(body)
         if len(self._order) > KNOWN:
-            self.sent.discard(self._order.popleft())
+            oldest = self._order.popleft()
+            self.sent[oldest] -= 1
+            if not self.sent[oldest]:
+                del self.sent[oldest]
 
     def arrive(self, pieces: list[bytes], original: bytes) -> list[Frame]:
         """The frames that a correct receiver makes of `pieces`."""

@@ -1,0 +1,178 @@
+"""A bad line between host and board: what never happens, whatever happens to the bytes.
+
+`scripts/bench wires` does the same for a million frames. The second half breaks host, board
+or protocol on purpose: each of the run's findings is shown to be found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+from boards import host
+from fakes import FakeDie
+from faulty_line import FAULTS, NO_FAULTS, Line, PythonEnd, Tally, exercise
+from faulty_line.exercise import DOUBLED, FALSE_ACCEPTS, LOST, RESYNC
+
+from rramhil.device import NO_CELLS, Cells, Floats, LinkLost, Pulse, Refused
+from rramhil_drivers import virtual_board, wire
+from rramhil_drivers.serial_device import SerialDevice
+from rramhil_drivers.virtual_board import Board
+from rramhil_drivers.wire import Frame
+
+Call = Callable[..., Any]
+
+FRAMES = 20_000
+MUCH_WORSE = {name: 8 * rate for name, rate in FAULTS.items() if name != "split"}
+
+
+def python_line(rates: Mapping[str, float], seed: int) -> tuple[FakeDie, Line]:
+    die = FakeDie(seed=seed)
+    return die, Line(PythonEnd(Board(die, follow_wall_clock=False)), rates, seed)
+
+
+def show(tally: Tally) -> None:
+    print(f"{tally.frames} frames, {sum(tally.faults.values())} faults {dict(tally.faults)}; ")
+    print(f"opened again {tally.reopened} times, {tally.doubts} cells in doubt")
+
+
+def test_a_good_line_has_no_doubt() -> None:
+    die, line = python_line(NO_FAULTS, 1)
+    tally = exercise(line, 1000, seed=1)
+    assert tally.violations() == {}
+    assert tally.doubts == 0
+    assert tally.reopened == 1  # for the audit
+    pulses = sum(int(counted.sum()) for counted in die.counted.values())
+    assert pulses == int(line.end.board.counts.sum()) > 1000  # type: ignore[attr-defined]
+
+
+@pytest.mark.system
+@pytest.mark.timeout(300)
+def test_the_python_board_on_a_bad_line() -> None:
+    _, line = python_line(FAULTS, 7)
+    tally = exercise(line, FRAMES, seed=7)
+    show(tally)
+    assert tally.violations() == {}
+    assert tally.frames >= FRAMES
+    assert tally.doubts > 100
+    assert set(tally.faults) == set(FAULTS)
+
+
+# --------------------------------------------------------------------------- what it finds
+
+
+def broken(board_end: type[PythonEnd] = PythonEnd, frames: int = 3000, **options: Any) -> Tally:
+    """What a run on a much worse line finds, after something was broken."""
+    board = Board(FakeDie(seed=3), follow_wall_clock=False)
+    return exercise(Line(board_end(board, **options), MUCH_WORSE, 3), frames, seed=3)
+
+
+@pytest.mark.timeout(120)
+def test_nothing_is_found_on_a_line_that_is_much_worse() -> None:
+    assert broken().violations() == {}
+
+
+def test_a_board_that_does_a_doubled_request_twice_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(virtual_board._Session, "result", lambda self, frame: None)
+    tally = broken()
+    assert tally.wrong["executed twice"] > 0
+    assert tally.wrong["pulsed more than asked"] > 0
+    assert tally.count(DOUBLED) > 0
+
+
+def test_a_checksum_that_nobody_looks_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def any_frame(encoded: bytes) -> Frame:
+        try:
+            return decode(encoded)
+        except wire.Garbled:
+            body = bytes(encoded) + bytes(8)
+            return Frame(body[1], int.from_bytes(body[2:4], "little"), body[4:-8])
+
+    decode = wire.decode
+    monkeypatch.setattr(wire, "decode", any_frame)
+    assert broken(frames=1000).count(FALSE_ACCEPTS) > 0
+
+
+class Deaf(PythonEnd):
+    """Answers most of what it understands."""
+
+    def put(self, data: bytes) -> None:
+        super().put(data)
+        self.answered = getattr(self, "answered", 0) + 1
+        if self.answered % 100 == 99:
+            self._answers.clear()
+
+
+def test_a_board_that_passes_over_a_frame_is_found() -> None:
+    assert broken(Deaf).wrong["arrived but unanswered"] > 0
+
+
+def test_answers_without_a_zero_in_front_are_found() -> None:
+    assert broken(in_front=b"").wrong["undamaged but lost"] > 0
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, name: str, call: Callable[..., Any]) -> None:
+    """Put `call(device, plain method, argument)` in place of a method of the driver."""
+    plain = getattr(SerialDevice, name)
+    monkeypatch.setattr(SerialDevice, name, lambda self, asked: call(self, plain, asked))
+
+
+def test_a_host_that_forgets_its_doubt_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(device: SerialDevice, apply: Call, pulse: Pulse) -> None:
+        try:
+            apply(device, pulse)
+        except LinkLost as error:
+            raise LinkLost(str(error), NO_CELLS) from None
+
+    spoil(monkeypatch, "apply", forgetful)
+    assert broken().wrong["pulsed and not in the books"] > 0
+
+
+def test_a_host_that_repeats_a_pulse_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stubborn(device: SerialDevice, apply: Call, pulse: Pulse) -> None:
+        try:
+            apply(device, pulse)
+        except LinkLost as error:
+            with suppress(Refused), host(device.url, 0.005) as again:
+                apply(again, pulse)
+                return
+            raise error from None
+
+    spoil(monkeypatch, "apply", stubborn)
+    assert broken().wrong["pulsed more than asked"] > 0
+
+
+def test_a_host_that_takes_silence_for_consent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hopeful(device: SerialDevice, apply: Call, pulse: Pulse) -> None:
+        with suppress(LinkLost):
+            apply(device, pulse)
+
+    spoil(monkeypatch, "apply", hopeful)
+    tally = broken()
+    assert tally.count(LOST) > 0
+    assert tally.wrong["claimed but never pulsed"] > 0
+
+
+def test_a_host_that_makes_up_a_reading_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def inventive(device: SerialDevice, read: Call, cells: Cells) -> Floats:
+        siemens = np.asarray(read(device, cells))
+        return siemens[::-1] if siemens.size == 33 else siemens
+
+    spoil(monkeypatch, "read", inventive)
+    assert broken(frames=1000).wrong["believed but never answered"] > 0
+
+
+def test_a_host_that_does_not_understand_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dull(device: SerialDevice, read: Call, cells: Cells) -> Floats:
+        siemens = read(device, cells)
+        if siemens.sum() % 4e-6 < 1e-6:
+            raise LinkLost("it does not answer")
+        return np.asarray(siemens)
+
+    spoil(monkeypatch, "read", dull)
+    assert broken(frames=1000).count(RESYNC) > 0

@@ -1,0 +1,11 @@
+/* The answer to HELLO: what this board is, in tagged fields. */
+#ifndef RR_HELLO_H
+#define RR_HELLO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Write the payload for `session`; its length. */
+size_t hello_pack(uint8_t *payload, uint32_t session);
+
+#endif

@@ -1,55 +1,74 @@
-"""The bytes between host and board: frames and messages, integers only, no input or output.
+"""What frames say: the messages of the board protocol, integers only, no input or output.
 
-    frame    = COBS(u8 version | u8 type | u16 seq | payload | u32 crc32) 0x00
-    reply    = the same seq, type of the request | 0x80, or NAK
+docs/board-protocol.md has each layout for a firmware author; `frames` has what is around
+them, and what a code means in volts or siemens is in `scales`.
 
-All numbers are little endian. A frame that is not exactly right is dropped without an
-answer: garbage is never executed, and the zero byte finds the next frame. Framing is that
-of S. Cheshire and M. Baker, "Consistent overhead byte stuffing", IEEE/ACM Trans. Netw. 7(2),
-1999; the checksum is the CRC-32 of IEEE 802.3 (zlib). docs/board-protocol.md says all of
-this to a firmware author; what a code means in volts or siemens is in `scales`.
+Versions. `VERSION`, in every frame, changes when something that was said before means another
+thing: host and board of two versions part at HELLO. `MINOR` grows when types, HELLO fields or
+reasons are added that the other side may ignore. `SCHEMA` is that of the HELLO fields: what
+their integers mean.
 """
 
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
-from cobs import cobs
 from numpy.typing import NDArray
 
-VERSION = 1
-MAX_FRAME = 1024
+from .frames import MAX_FRAME as MAX_FRAME
+from .frames import MAX_PAYLOAD as MAX_PAYLOAD
+from .frames import REPLY as REPLY
+from .frames import VERSION as VERSION
+from .frames import Frame as Frame
+from .frames import Garbled as Garbled
+from .frames import Receiver as Receiver
+from .frames import decode as decode
+from .frames import encode as encode
+
+MINOR = 0
+SCHEMA = 1
 MAX_CELLS = 64
-REPLY = 0x80
+LEASE_MS = 200
+"""The lease that a board offers unless its hardware asks for another."""
 
 READ_NOTHING = 0xFFFE
 READ_ABOVE = 0xFFFF
 HIGHEST_READ_CODE = 0xFFFD
 
-_HEAD = struct.Struct("<BBH")
-_CRC = struct.Struct("<I")
-_ENCODED_LIMIT = MAX_FRAME + MAX_FRAME // 254 + 1
-
 Codes = NDArray[np.int64]
 
 
 class Type(IntEnum):
-    """What a frame asks. 5 to 9 are kept for product, program, knob, lease and abort."""
+    """What a frame asks."""
 
     HELLO = 1
     READ = 2
     APPLY = 3
     COUNT = 4
+    PRODUCT = 5
+    PROGRAM = 6
+    KNOB = 7
+    ARM = 8
+    ABORT = 9
+    STATUS = 10
+    CALL = 11
+    TIME = 12
     NAK = 0x7F
 
 
-CHANGES_CELLS = frozenset({Type.APPLY})
+CHANGES_CELLS = frozenset({Type.APPLY, Type.PROGRAM})
+"""Requests that pulse: they need the lease."""
+
+ONCE = CHANGES_CELLS | {Type.KNOB, Type.TIME}
 """Requests that are executed at most once for each sequence number of a session."""
+
+URGENT = frozenset({Type.ABORT, Type.STATUS})
+"""Requests that are answered when they arrive, ahead of everything that waits. Their numbers
+are counted apart, and do not move the memory of results."""
 
 
 class Why(IntEnum):
@@ -63,6 +82,8 @@ class Why(IntEnum):
     STALE = 6
     HALTED = 7
     FAULT = 8
+    UNARMED = 9
+    BUSY = 10
 
 
 class Status(IntEnum):
@@ -73,89 +94,32 @@ class Status(IntEnum):
     UNKNOWN = 2
 
 
-class Garbled(ValueError):
-    """These bytes are not a frame, or its payload is not the message that its type says."""
+class Verdict(IntEnum):
+    """What became of one cell of a PROGRAM."""
+
+    ARRIVED = 0
+    UNTOUCHED = 1
+    UNKNOWN = 2
+    GAVE_UP = 3
 
 
-# --------------------------------------------------------------------------- frames
+class Outputs(IntEnum):
+    """The outputs of a board. ARMED: the pulse supplies are up, all lines at zero."""
+
+    OFF = 0
+    ARMED = 1
+    DRIVEN = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame. `type` is a plain integer: a type that is unknown here is answered, too."""
+class Off(IntEnum):
+    """What last put the outputs off."""
 
-    type: int
-    seq: int
-    payload: bytes = b""
-    version: int = VERSION
-
-
-def encode(frame: Frame) -> bytes:
-    """A frame as it goes over the line, its closing zero byte included."""
-    body = _HEAD.pack(frame.version, frame.type, frame.seq) + frame.payload
-    body += _CRC.pack(zlib.crc32(body))
-    if len(body) > MAX_FRAME:
-        raise ValueError(f"a frame of {len(body)} bytes is longer than {MAX_FRAME}")
-    return bytes(cobs.encode(body)) + b"\0"
-
-
-def decode(encoded: bytes) -> Frame:
-    """The frame between two zero bytes. Raises `Garbled` unless every byte is right."""
-    try:
-        body = cobs.decode(encoded)
-    except cobs.DecodeError as error:
-        raise Garbled(f"not a COBS frame: {error}") from None
-    if not _HEAD.size + _CRC.size <= len(body) <= MAX_FRAME:
-        raise Garbled(f"a frame of {len(body)} bytes")
-    if zlib.crc32(body[: -_CRC.size]) != _CRC.unpack_from(body, len(body) - _CRC.size)[0]:
-        raise Garbled("the checksum is wrong")
-    version, kind, seq = _HEAD.unpack_from(body)
-    return Frame(kind, seq, bytes(body[_HEAD.size : -_CRC.size]), version)
-
-
-class Receiver:
-    """Frames out of a stream of bytes that arrives in pieces of any size.
-
-    `dropped` counts what was no frame. Memory stays bounded on a line that never sends a
-    zero byte: what is longer than a frame can be is thrown away up to the next one.
-    """
-
-    def __init__(self) -> None:
-        self._pending = bytearray()
-        self._overlong = False
-        self.dropped = 0
-
-    def feed(self, data: bytes) -> list[Frame]:
-        """Take in `data`; return the frames that it completes, in order."""
-        frames = []
-        *ended, rest = data.split(b"\0")
-        for piece in ended:
-            self._keep(piece)
-            frame = self._take()
-            if frame is not None:
-                frames.append(frame)
-        self._keep(rest)
-        return frames
-
-    def _keep(self, piece: bytes) -> None:
-        self._pending += piece
-        if len(self._pending) > _ENCODED_LIMIT:
-            self._overlong = True
-            self._pending.clear()
-
-    def _take(self) -> Frame | None:
-        encoded, overlong = bytes(self._pending), self._overlong
-        self._pending.clear()
-        self._overlong = False
-        if not encoded and not overlong:
-            return None
-        try:
-            if overlong:
-                raise Garbled("no zero byte within the length of a frame")
-            return decode(encoded)
-        except Garbled:
-            self.dropped += 1
-            return None
+    START = 0
+    HOST = 1
+    LEASE = 2
+    ABORT = 3
+    FAULT = 4
+    HELLO = 5
 
 
 # --------------------------------------------------------------------------- cells
@@ -163,7 +127,8 @@ class Receiver:
 _LIST, _RUN = 0, 1
 
 
-def _check_count(count: int) -> int:
+def check_count(count: int) -> int:
+    """`count`, if a frame may hold as many cells. Raises `Garbled`."""
     if not 1 <= count <= MAX_CELLS:
         raise Garbled(f"{count} cells in a frame; it holds 1 to {MAX_CELLS}")
     return count
@@ -171,19 +136,19 @@ def _check_count(count: int) -> int:
 
 def pack_cells(cells: Codes) -> bytes:
     """u8 count | u8 form | u32 each (form 0), or u32 first, u32 stride (form 1: a run)."""
-    count = _check_count(len(cells))
+    count = check_count(len(cells))
     if count > 2:
         strides = np.diff(cells)
         if strides[0] > 0 and bool(np.all(strides == strides[0])):
             return struct.pack("<BBII", count, _RUN, int(cells[0]), int(strides[0]))
-    return struct.pack("<BB", count, _LIST) + _narrow(cells, "<u4").tobytes()
+    return struct.pack("<BB", count, _LIST) + narrow(cells, "<u4").tobytes()
 
 
 def unpack_cells(data: bytes) -> Codes:
     """The inverse of `pack_cells`. Raises `Garbled`."""
     if len(data) < 2:
         raise Garbled("no cell count")
-    count, form = _check_count(data[0]), data[1]
+    count, form = check_count(data[0]), data[1]
     if form == _RUN and len(data) == 10:
         first, stride = struct.unpack_from("<II", data, 2)
         return np.asarray(first + stride * np.arange(count, dtype=np.int64))
@@ -199,7 +164,8 @@ def _array(data: bytes, start: int, dtype: str, count: int) -> Codes:
     return np.frombuffer(data, wide, count, start).astype(np.int64)
 
 
-def _narrow(codes: Codes, dtype: str | np.dtype[Any]) -> NDArray[Any]:
+def narrow(codes: Codes, dtype: str | np.dtype[Any]) -> NDArray[Any]:
+    """`codes` as the wire's integers. Raises ValueError where one does not fit."""
     bounds = np.iinfo(dtype)
     if codes.size and (codes.min() < bounds.min or codes.max() > bounds.max):
         raise ValueError(f"{codes.min()} to {codes.max()} does not fit the wire's {bounds.dtype}")
@@ -213,10 +179,39 @@ def unpack_struct(layout: struct.Struct, data: bytes, *, exact: bool = True) -> 
     return layout.unpack_from(data)
 
 
+# --------------------------------------------------------------------------- packed bits
+
+
+def pack_bits(codes: Codes, bits: int) -> bytes:
+    """Unsigned codes of `bits` bits each, (vectors, n): least significant bit first, without
+    gaps within a vector; each vector begins with a byte of its own."""
+    if codes.size and (codes.min() < 0 or codes.max() >= 1 << bits):
+        raise ValueError(f"{codes.min()} to {codes.max()} does not fit {bits} bits")
+    planes = (codes[:, :, None] >> np.arange(bits)) & 1
+    flat = planes.astype(np.uint8).reshape(len(codes), -1)
+    return np.packbits(flat, axis=1, bitorder="little").tobytes()
+
+
+def unpack_bits(data: bytes, count: int, bits: int) -> Codes:
+    """The inverse of `pack_bits`, int64 of shape (vectors, `count`). Raises `Garbled`."""
+    size = vector_bytes(count, bits)
+    if not data or len(data) % size:
+        raise Garbled(f"{len(data)} bytes are no vectors of {size}")
+    rows = np.frombuffer(data, np.uint8).reshape(-1, size)
+    flat = np.unpackbits(rows, axis=1, count=count * bits, bitorder="little")
+    planes = flat.reshape(len(rows), count, bits).astype(np.int64)
+    return np.asarray(planes @ (1 << np.arange(bits, dtype=np.int64)))
+
+
+def vector_bytes(count: int, bits: int) -> int:
+    """Bytes of one vector of `count` codes of `bits` bits."""
+    return (count * bits + 7) // 8
+
+
 # --------------------------------------------------------------------------- messages
 
 _HELLO = struct.Struct("<I")
-_HELLO_REPLY = struct.Struct("<IBBBB")
+_HELLO_REPLY = struct.Struct("<IBHBBBH")
 _APPLY = struct.Struct("<IBBIB")
 _GATE, _LIMIT = 1, 2
 
@@ -239,6 +234,8 @@ class Hello:
 class HelloReply:
     """Who answers: session, minor version, frames in flight, cells a frame, and tagged fields.
 
+    `lease_ms`: how long an ARM holds after the last right frame. `schema`: that of `fields`.
+
     `fields` maps a tag (see `scales`) to its contents; a tag may stand more than once, and
     a host passes over those that it does not know: that is how minor versions grow.
     """
@@ -249,14 +246,21 @@ class HelloReply:
     cells: int
     fields: tuple[tuple[int, bytes], ...]
     flags: int = 0
+    schema: int = SCHEMA
+    lease_ms: int = LEASE_MS
 
     def pack(self) -> bytes:
-        head = _HELLO_REPLY.pack(self.session, self.minor, self.window, self.cells, self.flags)
+        head = _HELLO_REPLY.pack(
+            self.session, self.minor, self.schema, self.window, self.cells, self.flags,
+            self.lease_ms,
+        )  # fmt: skip
         return head + b"".join(struct.pack("<BH", t, len(v)) + v for t, v in self.fields)
 
     @classmethod
     def unpack(cls, data: bytes) -> HelloReply:
-        session, minor, window, cells, flags = unpack_struct(_HELLO_REPLY, data, exact=False)
+        session, minor, schema, window, cells, flags, lease = unpack_struct(
+            _HELLO_REPLY, data, exact=False
+        )
         fields, at = [], _HELLO_REPLY.size
         while at < len(data):
             tag, length = unpack_struct(struct.Struct("<BH"), data[at:], exact=False)
@@ -265,7 +269,7 @@ class HelloReply:
                 raise Garbled(f"field {tag} is cut off")
             fields.append((tag, data[at : at + length]))
             at += length
-        return cls(session, minor, window, cells, tuple(fields), flags)
+        return cls(session, minor, window, cells, tuple(fields), flags, schema, lease)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -288,9 +292,9 @@ class Apply:
         columns += [("gate", self.gate)] if self.gate is not None else []
         columns += [("limit", self.limit)] if self.limit is not None else []
         flags = (self.gate is not None) * _GATE | (self.limit is not None) * _LIMIT
-        records = np.empty(_check_count(len(self.cells)), _record(flags))
+        records = np.empty(check_count(len(self.cells)), _record(flags))
         for name, codes in columns:
-            records[name] = _narrow(codes, records.dtype[name])
+            records[name] = narrow(codes, records.dtype[name])
         head = _APPLY.pack(self.session, self.kind, flags, self.width_ns, len(records))
         return head + records.tobytes()
 
@@ -300,7 +304,7 @@ class Apply:
         if flags & ~(_GATE | _LIMIT):
             raise Garbled(f"unknown flags {flags:#x} in APPLY")
         dtype = _record(flags)
-        if len(data) != _APPLY.size + _check_count(count) * dtype.itemsize:
+        if len(data) != _APPLY.size + check_count(count) * dtype.itemsize:
             raise Garbled(f"{len(data)} bytes are no APPLY of {count} cells")
         records = np.frombuffer(data, dtype, count, _APPLY.size)
         columns = {name: records[name].astype(np.int64) for name in dtype.names or ()}
@@ -337,7 +341,7 @@ class ApplyReply:
 
 def pack_read_reply(codes: Codes) -> bytes:
     """u16 a cell: multiples of the lsb, `READ_NOTHING`, or `READ_ABOVE`."""
-    return _narrow(codes, "<u2").tobytes()
+    return narrow(codes, "<u2").tobytes()
 
 
 def unpack_read_reply(data: bytes, count: int) -> Codes:
@@ -359,7 +363,7 @@ def unpack_count(data: bytes) -> tuple[int, Codes]:
 
 def pack_count_reply(counts: Codes) -> bytes:
     """u32 a cell."""
-    return _narrow(counts, "<u4").tobytes()
+    return narrow(counts, "<u4").tobytes()
 
 
 def unpack_count_reply(data: bytes, count: int) -> Codes:

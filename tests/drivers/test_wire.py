@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rramhil_drivers import wire
+from rramhil_drivers import requests, wire
 from rramhil_drivers.wire import Frame, Garbled, Type
 
 frames = st.builds(
@@ -159,11 +159,99 @@ def test_no_payload_raises_anything_but_garbled(payload):
         wire.Nak.unpack,
         wire.unpack_cells,
         wire.unpack_count,
+        requests.Program.unpack,
+        requests.ProgramReply.unpack,
+        requests.Knob.unpack,
+        requests.Arm.unpack,
+        requests.State.unpack,
+        requests.Call.unpack,
+        requests.Time.unpack,
+        requests.unpack_time_reply,
+        lambda data: requests.Product.unpack(data, 5, 3),
+        lambda data: requests.unpack_product_reply(data, 2, 5, 11),
         lambda data: wire.unpack_read_reply(data, 3),
         lambda data: wire.unpack_count_reply(data, 3),
     ):
         with contextlib.suppress(Garbled):
             unpack(payload)
+
+
+@few
+@given(st.integers(1, 24), st.integers(1, 70), st.integers(1, 4), st.data())
+def test_packed_bits_come_back_and_leave_no_gap(bits, count, vectors, data):
+    codes = st.lists(st.integers(0, 2**bits - 1), min_size=count, max_size=count)
+    sent = np.array([data.draw(codes) for _ in range(vectors)])
+    packed = wire.pack_bits(sent, bits)
+    assert len(packed) == vectors * -(-count * bits // 8)
+    whole = int.from_bytes(packed[: len(packed) // vectors], "little")
+    assert [whole >> i * bits & (2**bits - 1) for i in range(count)] == sent[0].tolist()
+    assert wire.unpack_bits(packed, count, bits).tolist() == sent.tolist()
+    with pytest.raises(ValueError, match="does not fit"):
+        wire.pack_bits(sent + 2**bits, bits)
+
+
+@few
+@given(cell_lists, st.booleans(), st.data())
+def test_a_program_and_its_answer_come_back(cells, failed, data):
+    def column(highest):
+        size = len(cells)
+        return np.array(data.draw(st.lists(st.integers(0, highest), min_size=size, max_size=size)))
+
+    sent = requests.Program(9, np.array(cells), column(65535), column(65535))
+    got = requests.Program.unpack(sent.pack())
+    assert got.session == 9
+    for name in ("cells", "low", "high"):
+        assert getattr(got, name).tolist() == getattr(sent, name).tolist()
+    columns = [column(3), *(column(65535) for _ in range(4))]
+    reply = requests.ProgramReply(*columns, failed=failed, message="tripped µ" if failed else "")
+    back = requests.ProgramReply.unpack(reply.pack())
+    assert (back.failed, back.message) == (reply.failed, reply.message)
+    for name in ("verdicts", "codes", "sets", "resets", "reads"):
+        assert getattr(back, name).tolist() == getattr(reply, name).tolist()
+    wire.encode(Frame(Type.PROGRAM, 0, sent.pack()))
+    wire.encode(Frame(Type.PROGRAM | wire.REPLY, 0, reply.pack()))
+
+
+words = st.integers(0, 2**16 - 1)
+longs = st.integers(0, 2**32 - 1)
+bytes_ = st.integers(0, 255)
+
+
+@few
+@given(
+    st.one_of(
+        st.builds(
+            requests.State, st.integers(0, 2), bytes_, longs, words, words, longs, words,
+            bytes_, words, bytes_,
+        ),
+        st.builds(requests.Arm, longs, words),
+        st.builds(requests.Call, bytes_, longs),
+        st.builds(requests.Time, longs, st.integers(0, 2**64 - 1)),
+    )
+)  # fmt: skip
+def test_short_messages_come_back(message):
+    assert type(message).unpack(message.pack()) == message
+
+
+@few
+@given(longs, bytes_, st.lists(st.integers(-(2**15), 2**15 - 1), min_size=1, max_size=505))
+def test_a_knob_comes_back(session, knob, values):
+    got = requests.Knob.unpack(requests.Knob(session, knob, np.array(values)).pack())
+    assert (got.session, got.knob, got.values.tolist()) == (session, knob, values)
+    assert len(values) <= requests.MAX_KNOB_VALUES
+
+
+@few
+@given(st.integers(1, 1200), st.integers(1, 16), st.integers(1, 600), st.integers(1, 30))
+def test_as_many_vectors_go_into_a_frame_as_fit(rows, bits, cols, sum_bits):
+    def fits(count: int) -> bool:
+        asked = requests.Product(0, np.zeros((count, rows), np.int64)).pack(bits)
+        sums = wire.pack_bits(np.zeros((count, cols), np.int64), sum_bits)
+        return max(len(asked), len(sums)) <= wire.MAX_PAYLOAD
+
+    fit = requests.vectors_per_frame(rows, bits, cols, sum_bits)
+    assert fit == 0 or fits(fit)
+    assert fit == 255 or not fits(fit + 1)
 
 
 def test_replies_come_back():
@@ -185,6 +273,14 @@ def test_the_examples_of_the_document_are_what_goes_over_the_line():
     two, session = np.array([259, 7]), 0x12345678
     apply = wire.Apply(session, 0, 100, two, np.array([200, 180]), np.array([320, 300]))
     readings = np.array([0, 413, wire.READ_ABOVE, wire.READ_NOTHING])
+    one = np.array([[3, 0, 2, 1]])
+    state = requests.State(0, wire.Off.ABORT, 3, 0, 0, session, 9, Type.APPLY, 3, 1)
+    armed = requests.State(1, wire.Off.HELLO, 0, 200, 0, session, 7, 0, 0, 0)
+    task = requests.Program(session, two, np.array([400, 0]), np.array([430, 50]))
+    done = requests.ProgramReply(
+        np.array([0, 3]), np.array([413, 77]), np.array([4, 0]), np.array([1, 20]),
+        np.array([6, 21]),
+    )  # fmt: skip
     said = {
         "HELLO": Frame(Type.HELLO, 1, wire.Hello(session).pack()),
         "READ": Frame(Type.READ, 2, wire.pack_cells(np.arange(0, 1024, 256))),
@@ -194,6 +290,17 @@ def test_the_examples_of_the_document_are_what_goes_over_the_line():
         "COUNT": Frame(Type.COUNT, 4, wire.pack_count(0, two)),
         "COUNT reply": Frame(Type.COUNT | wire.REPLY, 4, wire.pack_count_reply(np.array([1, 1]))),
         "NAK": Frame(Type.NAK, 5, wire.Nak(wire.Why.REFUSED, "too high").pack()),
+        "PRODUCT": Frame(Type.PRODUCT, 6, requests.Product(1, one).pack(2)),
+        "PRODUCT reply": Frame(Type.PRODUCT | wire.REPLY, 6, wire.pack_bits(one * 5, 5)),
+        "ARM": Frame(Type.ARM, 7, requests.Arm(session, 200).pack()),
+        "ARM reply": Frame(Type.ARM | wire.REPLY, 7, armed.pack()),
+        "PROGRAM": Frame(Type.PROGRAM, 8, task.pack()),
+        "PROGRAM reply": Frame(Type.PROGRAM | wire.REPLY, 8, done.pack()),
+        "KNOB": Frame(Type.KNOB, 9, requests.Knob(session, 0, np.array([-5])).pack()),
+        "KNOB reply": Frame(Type.KNOB | wire.REPLY, 9),
+        "STATUS": Frame(Type.STATUS, 1),
+        "ABORT": Frame(Type.ABORT, 2),
+        "ABORT reply": Frame(Type.ABORT | wire.REPLY, 2, state.pack()),
     }
     shown = dict(re.findall(r"^([A-Za-z ]+?) {2,}((?:[0-9a-f]{2} ?)+)$", DOCUMENT, re.MULTILINE))
     assert {name: wire.encode(frame).hex(" ") for name, frame in said.items()} == shown

@@ -6,7 +6,7 @@ call the host opens the board again, reads the cells in doubt and asks the chip'
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from random import Random
 
@@ -71,6 +71,23 @@ class Books:
         wrong["in the books and not pulsed"] += _surplus(self.done - counted)
 
 
+def _is_part(done: Pulse, asked: Pulse) -> bool:
+    """Whether `done` is `asked`, or some of its cells, in every setting."""
+    if done.kind is not asked.kind or abs(done.seconds - asked.seconds) > 1e-12:
+        return False
+    place = {cell: i for i, cell in enumerate(asked.cells.tolist())}
+    where = [place.get(cell, -1) for cell in done.cells.tolist()]
+    return -1 not in where and all(
+        (one is None) == (other is None)
+        and (one is None or other is None or np.allclose(one, other[where], rtol=1e-9, atol=0))
+        for one, other in (
+            (done.volts, asked.volts),
+            (done.gate_volts, asked.gate_volts),
+            (done.limit_amps, asked.limit_amps),
+        )
+    )
+
+
 def _surplus(numbers: Ints) -> int:
     return int(np.maximum(numbers, 0).sum())
 
@@ -91,6 +108,7 @@ class _Worker:
     def __init__(self, line: Line, address: str, seed: int) -> None:
         self.line, self.address = line, address
         self.tally = Tally()
+        self.asked: deque[Pulse] = deque(maxlen=4)
         self.random, self.rng = Random(f"{seed} work"), np.random.default_rng(seed)
         with line.undisturbed():
             self.device = self._open()
@@ -166,13 +184,30 @@ class _Worker:
         self.tally.calls["apply"] += 1
         pulse = self._pulse(cells)
         number = scales.KINDS.index(pulse.kind)
+        self.asked.append(pulse)
         try:
             self.device.apply(pulse)
         except DeviceError as error:
             self._recover(error, pulse)
             return
+        finally:
+            self._check_executed()
         self.books.done[number, cells] += 1
         self.books.known[number, cells] += 1
+
+    def _check_executed(self) -> None:
+        """What the array saw was asked for, and not twice. A late frame is of an earlier call."""
+        executed = self.line.end.executed
+        seen = Counter((p.kind, cell) for p in executed for cell in p.cells.tolist())
+        twice = sum(count - 1 for count in seen.values())
+        if not any(map(self._late, executed)):
+            self.tally.wrong["executed twice"] += twice
+        strange = sum(not any(_is_part(p, asked) for asked in self.asked) for p in executed)
+        self.tally.wrong["executed but never sent"] += strange
+        executed.clear()
+
+    def _late(self, pulse: Pulse) -> bool:
+        return not _is_part(pulse, self.asked[-1])
 
     def _pulse(self, cells: Cells) -> Pulse:
         kind = self.random.choice(list(self.spec.pulses))

@@ -89,8 +89,6 @@ class Line:
         self.plugged = True
         self._waiting: deque[Frame] = deque()
         self._session = b""
-        if hasattr(end, "sent"):
-            end.sent = self.to_board.sent
 
     @property
     def frames(self) -> int:
@@ -103,7 +101,7 @@ class Line:
 
     def violations(self) -> Counter[str]:
         """All that must not happen on any line, and did."""
-        found = self.wrong + self.to_board.wrong + self.to_host.wrong + self.end.wrong
+        found = self.wrong + self.to_board.wrong + self.to_host.wrong
         return Counter({name: count for name, count in found.items() if count})
 
     def forget_call(self) -> None:

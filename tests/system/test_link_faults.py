@@ -20,7 +20,6 @@ from faulty_line.exercise import DOUBLED, FALSE_ACCEPTS, LOST, RESYNC
 from rramhil.device import NO_CELLS, Cells, Floats, LinkLost, Pulse, Refused
 from rramhil_drivers import virtual_board, wire
 from rramhil_drivers.serial_device import SerialDevice
-from rramhil_drivers.virtual_board import Board
 from rramhil_drivers.wire import Frame
 
 Call = Callable[..., Any]
@@ -31,7 +30,7 @@ MUCH_WORSE = {name: 8 * rate for name, rate in FAULTS.items() if name != "split"
 
 def python_line(rates: Mapping[str, float], seed: int) -> tuple[FakeDie, Line]:
     die = FakeDie(seed=seed)
-    return die, Line(PythonEnd(Board(die, follow_wall_clock=False)), rates, seed)
+    return die, Line(PythonEnd(die), rates, seed)
 
 
 def show(tally: Tally) -> None:
@@ -66,8 +65,8 @@ def test_the_python_board_on_a_bad_line() -> None:
 
 def broken(board_end: type[PythonEnd] = PythonEnd, frames: int = 3000, **options: Any) -> Tally:
     """What a run on a much worse line finds, after something was broken."""
-    board = Board(FakeDie(seed=3), follow_wall_clock=False)
-    return exercise(Line(board_end(board, **options), MUCH_WORSE, 3), frames, seed=3)
+    end = board_end(FakeDie(seed=3), **options)
+    return exercise(Line(end, MUCH_WORSE, 3), frames, seed=3)
 
 
 @pytest.mark.timeout(120)

@@ -67,5 +67,10 @@ def open_device(address: str | Address, extra: Mapping[str, str] | None = None) 
     return find_driver(parsed.scheme).open(parsed)
 
 
+def is_volatile(address: str) -> bool:
+    """Whether the device at `address` ends with the process that opens it. Opens nothing."""
+    return find_driver(parse_address(address).scheme).volatile
+
+
 def _entries() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}

@@ -27,7 +27,6 @@ Errors answer one question: did it land?
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +36,9 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from rramhil.clock import Clock as Clock
+from rramhil.clock import WallClock as WallClock
 
 Cells = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]
@@ -391,26 +393,15 @@ class Programmed:
     reads: Ints
 
 
-class Clock(ABC):
-    """Time belongs to the device. Algorithms ask its clock and never import `time`."""
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What became of `Device.abort`. `off`: the device, or its driver, said that its outputs are
+    off; False: it could not be asked, so its own watchdog has to see to it. `said`: in its words.
+    `seconds`: from the request to that answer, by the clock of whoever asked."""
 
-    @abstractmethod
-    def now(self) -> float:
-        """Device time in seconds."""
-
-    @abstractmethod
-    def sleep(self, seconds: float) -> None:
-        """Let `seconds` of device time pass."""
-
-
-class WallClock(Clock):
-    """The clock of hardware on a bench: seconds of this host's monotonic clock."""
-
-    def now(self) -> float:
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+    off: bool
+    said: str
+    seconds: float = 0.0
 
 
 class Device(ABC):
@@ -452,6 +443,16 @@ class Device(ABC):
         """Take on a state that `freeze` gave."""
         raise Refused(f"{self.spec.model} keeps its own state; only a volatile die is thawed")
 
+    def abort(self) -> Outputs:
+        """Outputs off now, from any thread; a pending call ends with LinkLost. Closes the device,
+        unless the driver has a quicker way that leaves it open. Callable twice; never raises
+        `DeviceError`: what could not be done is in the answer."""
+        try:
+            self.close()
+        except DeviceError as error:
+            return Outputs(False, str(error))
+        return Outputs(True, "its driver closed it")
+
     def close(self) -> None:  # noqa: B027  a driver without outputs has nothing to do
         """Outputs safe. Callable twice and from another thread (a pending call raises LinkLost)."""
 
@@ -485,7 +486,8 @@ class Driver:
     Importing the module that holds this record must not import the driver itself: `open`
     does that when it is called. `options` maps each address option to its meaning; any
     other option in an address is refused before `open` is called. `faults` names the fault
-    options that tests may ask for (only an emulated die can have them).
+    options that tests may ask for (only an emulated die can have them). `volatile`: all its
+    devices end with the process that opens them (`Spec.volatile`), so they need none of their own.
     """
 
     summary: str
@@ -494,3 +496,4 @@ class Driver:
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     faults: frozenset[str] = frozenset()
     scan: Callable[[], Sequence[str]] | None = None
+    volatile: bool = False

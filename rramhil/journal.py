@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rramhil.connected import Connected
 from rramhil.device import (
     Cells,
     Clock,
@@ -50,7 +51,7 @@ WEAR_AFTER_PULSES = 2_000_000
 T = TypeVar("T")
 
 
-class Journal(Wrapped):
+class Journal(Wrapped, Connected):
     """`inner` with every transaction in `ledger`, as a session of `run`. Owns both: closing it
     closes the device, then the ledger.
 
@@ -63,7 +64,7 @@ class Journal(Wrapped):
         self, inner: Device, ledger: Ledger, run: str, header: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(inner)
-        self.ledger = ledger
+        self.ledger: Ledger = ledger
         self.clock = _RecordedClock(self, inner.clock)
         self._turn = threading.RLock()
         self._closed = False

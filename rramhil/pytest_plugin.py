@@ -30,8 +30,8 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rramhil.connected import Connected
     from rramhil.device import Device
-    from rramhil.journal import Journal
     from rramhil.mapping import MappedNetwork
     from rramhil.mapping.schemes import Weights
 
@@ -101,16 +101,15 @@ def rram_address(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def rram_device(rram_address: str, tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Device]:
     """A guarded device: a fresh volatile die, or the die on the bench with its ledger."""
-    from rramhil.address import open_device
+    from rramhil.address import is_volatile, open_device
     from rramhil.guard import Guard
     from rramhil.station import load_station
 
     with ExitStack() as stack:
-        bare = stack.enter_context(open_device(rram_address))
-        if not bare.spec.volatile:
-            bare.close()
+        if not is_volatile(rram_address):
             yield stack.enter_context(_connect(rram_address, None, pytestconfig))
             return
+        bare = stack.enter_context(open_device(rram_address))
         station = pytestconfig.getoption("--rram-station")
         if station is None:
             yield stack.enter_context(Guard(bare))
@@ -122,13 +121,11 @@ def rram_device(rram_address: str, tmp_path: Path, pytestconfig: pytest.Config) 
 @pytest.fixture
 def rram_journalled(
     rram_address: str, tmp_path: Path, pytestconfig: pytest.Config
-) -> Iterator[Journal]:
+) -> Iterator[Connected]:
     """A guarded and journalled device; the ledger of a volatile die lies in `tmp_path`."""
-    from rramhil.address import open_device
+    from rramhil.address import is_volatile
 
-    with open_device(rram_address) as bare:
-        volatile = bare.spec.volatile
-    ledger = tmp_path / "ledger" if volatile else None
+    ledger = tmp_path / "ledger" if is_volatile(rram_address) else None
     device = _connect(rram_address, ledger, pytestconfig)
     with device:
         yield device
@@ -168,7 +165,7 @@ def rram_programmed(rram_device: Device) -> ProgrammedNetwork:
     return ProgrammedNetwork(rram_device, network)
 
 
-def _connect(address: str, ledger: Path | None, config: pytest.Config) -> Journal:
+def _connect(address: str, ledger: Path | None, config: pytest.Config) -> Connected:
     from rramhil.station import connect
 
     station = config.getoption("--rram-station")

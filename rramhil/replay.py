@@ -298,4 +298,5 @@ driver = Driver(
         "run": "the run to play (default: the last one)",
         "session": "which session of a resumed run: 1, 2, ... or all",
     },
+    volatile=True,
 )

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rramhil.connected import Connected
 from rramhil.cost import Cost
 from rramhil.device import DeviceError, Kind, LinkLost
 from rramhil.job.events import EventLog, open_log
 from rramhil.job.file import JobFile, Report, Step
 from rramhil.job.folder import RunFolder, new_run_id, run_ids
 from rramhil.job.result import DeviceInfo, Outcome, RunResult, StepResult
-from rramhil.journal import Journal
 from rramhil.ledger import LedgerReader
 from rramhil.schema import FileError
 from rramhil.station import connect, load_station
@@ -54,7 +54,7 @@ LINK_DELAY_SECONDS = 1.0
 
 Watch = Callable[[Progress], None]
 ShouldStop = Callable[[], bool]
-Connect = Callable[["Run"], Journal]
+Connect = Callable[["Run"], Connected]
 
 
 class Run:
@@ -223,7 +223,7 @@ class Run:
         self.folder_of.save_result(self.result)
 
 
-def _connect(run: Run) -> Journal:
+def _connect(run: Run) -> Connected:
     result = run.result
     return connect(
         result.address,
@@ -238,7 +238,7 @@ def _connect(run: Run) -> Journal:
 def _patient(connect_to: Connect, should_stop: ShouldStop) -> Connect:
     """`connect_to` for a link that was just lost: its port may need a while to come back."""
 
-    def connected(run: Run) -> Journal:
+    def connected(run: Run) -> Connected:
         for _ in range(LINK_TRIES):
             try:
                 return connect_to(run)
@@ -254,7 +254,7 @@ def _patient(connect_to: Connect, should_stop: ShouldStop) -> Connect:
 class _Session:
     """One process's share of a run: from the connected device to the closed one."""
 
-    def __init__(self, run: Run, device: Journal, log: EventLog) -> None:
+    def __init__(self, run: Run, device: Connected, log: EventLog) -> None:
         self.run, self.device, self.log = run, device, log
         self.result = run.result
         spec = device.spec

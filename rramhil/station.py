@@ -4,7 +4,8 @@
 
 What comes back is the bare device inside a lease, inside a guard, inside a journal. The journal
 is outermost, so that refusals are recorded too. Nothing is pulsed before the lease on the die's
-serial is held: one chip has several addresses, so an address is no lease.
+serial is held: one chip has several addresses, so an address is no lease. All of them live in a
+process of their own where the device is real (`rramhil.process`, docs/processes.md).
 
 A station file says what a bench allows, beyond what the chip itself does:
 
@@ -36,9 +37,10 @@ A station file says what a bench allows, beyond what the chip itself does:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from secrets import token_hex
@@ -50,8 +52,9 @@ from filelock import FileLock, Timeout
 from platformdirs import user_data_dir
 from pydantic import Field, model_validator
 
-from rramhil.address import open_device
-from rramhil.device import Cells, Device, Kind, Refused, Spec
+from rramhil.address import is_volatile, open_device
+from rramhil.connected import Connected
+from rramhil.device import Cells, Device, Kind, Outputs, Refused, Spec
 from rramhil.guard import Budget, Guard, PulseSpans, StationLimits
 from rramhil.journal import Journal
 from rramhil.ledger import HIGH_VOLTS, Ledger, LedgerReader
@@ -211,14 +214,18 @@ def file_name(serial: str) -> str:
 class Leased(Wrapped):
     """A device whose die no other process on this computer has, until it is closed.
 
-    `newborn` None leaves what the device says of itself.
+    `newborn` None leaves what the device says of itself. `holder`: the process that others are
+    told of; None: this one.
     """
 
-    def __init__(self, inner: Device, newborn: bool | None = None) -> None:
+    def __init__(
+        self, inner: Device, newborn: bool | None = None, holder: int | None = None
+    ) -> None:
         super().__init__(inner)
         if newborn is not None:
             self.spec = replace(inner.spec, newborn=newborn)
-        self._lock = None if inner.spec.volatile else _lease(inner.spec.serial)
+        who = os.getpid() if holder is None else holder
+        self._lock = None if inner.spec.volatile else _lease(inner.spec.serial, who)
 
     def close(self) -> None:
         """Outputs safe first; then another process may have the die."""
@@ -237,7 +244,7 @@ def connect(
     run: str | None = None,
     header: Mapping[str, Any] | None = None,
     resume: bool = False,
-) -> Journal:
+) -> Connected:
     """The device at `address`, guarded and journalled; its `spec` is final. Close it.
 
     `station`: a station file by path or shipped name, or a `Station`; None: the chip's own
@@ -249,20 +256,59 @@ def connect(
     volatile die: it goes on where its ledger ends. Cells that an earlier run left in doubt are
     read first; the ledger's row of that reading says why it was taken.
 
+    A device that does not end with this process gets one of its own, where its outputs are
+    switched off whatever this one is doing: by `abort()`, a second Ctrl-C, or its end.
+
     Raises `Refused` (no driver, a wrong option, a die in use, a ledger that cannot be written,
     limits that leave nothing) and `FileError` (the station file); nothing was pulsed then.
     Raises `LinkLost` or `DeviceFault` when doubtful cells cannot be read.
     """
     bench, whose = _station(station)
+    if is_volatile(address):
+        return connect_here(
+            address,
+            station=bench, whose=whose, ledger=ledger, run=run, header=header, resume=resume,
+        )  # fmt: skip
+    from rramhil.process.remote import Remote
+
+    asked = {
+        "address": address,
+        "station": None if bench is None else bench.model_dump(mode="json"),
+        "whose": whose,
+        "ledger": None if ledger is None else str(ledger),
+        "run": run,
+        "header": dict(header or {}),
+        "resume": resume,
+    }
+    return Remote.start("rramhil.station:device_process", asked)
+
+
+def connect_here(
+    address: str,
+    *,
+    station: Station | None = None,
+    whose: str = "",
+    ledger: str | Path | None = None,
+    run: str | None = None,
+    header: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    wrap: Callable[[Device], Device] | None = None,
+    holder: int | None = None,
+) -> Journal:
+    """As `connect`, in this process whatever the device is. `whose`: how refusals name the
+    station. `wrap`: put around the bare device. `holder`: see `Leased`."""
     device = open_device(address)
     try:
+        device = wrap(device) if wrap else device
         spec = device.spec
-        leased = Leased(device, newborn=False if resume and spec.volatile else None)
-        device = leased
-        book = Ledger.open(_ledger_folder(spec, bench, ledger), spec.serial, volatile=spec.volatile)
+        newborn = False if resume and spec.volatile else None
+        device = leased = Leased(device, newborn, holder)
+        book = Ledger.open(
+            _ledger_folder(spec, station, ledger), spec.serial, volatile=spec.volatile
+        )
         try:
-            guard = _guard(leased, book, bench, whose)
-            journal = Journal(guard, book, run or _unnamed(), _header(address, bench, header))
+            guard = _guard(leased, book, station, whose)
+            journal = Journal(guard, book, run or _unnamed(), _header(address, station, header))
         except BaseException:
             book.close()
             raise
@@ -272,6 +318,34 @@ def connect(
         device.close()
         raise
     return journal
+
+
+def device_process(ends: str) -> None:
+    """What the process of a device does; `ends` is what `rramhil.process.remote` left open."""
+    from rramhil.process import child
+
+    def opened(asked: Mapping[str, Any], wrap: Callable[[Device], Device]) -> Journal:
+        given = dict(asked)
+        address, bench = given.pop("address"), given.pop("station")
+        station = None if bench is None else Station.model_validate(bench)
+        return connect_here(address, station=station, wrap=wrap, holder=os.getppid(), **given)
+
+    child.run(ends, opened, _abort_socket)
+
+
+def abort(serial: str) -> Outputs:
+    """Switch off the outputs of die `serial`, which another program uses; what it answered.
+
+    That program's calls are refused from then on. Raises `Refused` when the die has no process
+    of its own on this computer.
+    """
+    from rramhil.process.remote import abort_through
+
+    return abort_through(_abort_socket(serial), serial)
+
+
+def _abort_socket(serial: str) -> Path:
+    return home() / "leases" / f"{sha256(serial.encode()).hexdigest()[:16]}.abort"
 
 
 def _guard(leased: Leased, book: Ledger, bench: Station | None, whose: str) -> Guard:
@@ -307,14 +381,14 @@ def _ledger_folder(spec: Spec, bench: Station | None, given: str | Path | None) 
     return dies / file_name(spec.serial)
 
 
-def _lease(serial: str) -> FileLock:
+def _lease(serial: str, who: int) -> FileLock:
     leases = home() / "leases"
     lock = FileLock(leases / f"{file_name(serial)}.lock", thread_local=False)
     holder = leases / f"{file_name(serial)}.pid"
     try:
         leases.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-        holder.write_text(f"{os.getpid()}\n", encoding="ascii")
+        holder.write_text(f"{who}\n", encoding="ascii")
     except Timeout:
         raise Refused(
             f"die {serial} is in use by process {_read_pid(holder)}; wait for it or stop it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from rramhil.device import Device, Floats, Ints, Programmed, Pulse
+from rramhil.device import Device, Floats, Ints, Outputs, Programmed, Pulse
 
 
 class Wrapped(Device):
@@ -35,6 +35,9 @@ class Wrapped(Device):
 
     def thaw(self, state: bytes) -> None:
         self.inner.thaw(state)
+
+    def abort(self) -> Outputs:
+        return self.inner.abort()
 
     def close(self) -> None:
         self.inner.close()

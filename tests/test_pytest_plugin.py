@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rramhil.connected import Connected
 from rramhil.device import Device
 from rramhil.guard import Guard
-from rramhil.journal import Journal
 from rramhil.pytest_plugin import ProgrammedNetwork
 
 pytest_plugins = ["pytester"]
@@ -158,14 +158,14 @@ def test_a_die_on_the_bench_is_never_without_its_ledger(
     test = """
         import pytest
         from rramhil import Kind, Pulse
-        from rramhil.journal import Journal
+        from rramhil.connected import Connected
         from rramhil.ledger import LedgerReader
         from rramhil.station import home
 
         @pytest.mark.parametrize("fixture", ["rram_device", "rram_journalled"])
         def test_pulse(request, fixture):
             device = request.getfixturevalue(fixture)
-            assert isinstance(device, Journal)
+            assert isinstance(device, Connected)
             device.apply(Pulse(Kind.SET, [0], 1.0, 1.0, seconds=1e-6))
 
         def test_it_is_all_written_down():
@@ -182,7 +182,7 @@ def test_the_device_is_guarded(rram_device: Device) -> None:
     assert isinstance(rram_device, Guard)
 
 
-def test_the_ledger_of_a_test_is_its_own(rram_journalled: Journal, tmp_path: Path) -> None:
+def test_the_ledger_of_a_test_is_its_own(rram_journalled: Connected, tmp_path: Path) -> None:
     rram_journalled.read(np.arange(4))
     assert rram_journalled.ledger.path.is_relative_to(tmp_path)
 

@@ -63,6 +63,7 @@ class Silicon:
 def silicon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Silicon]:
     silicon = Silicon()
     monkeypatch.setattr(rramhil.station, "open_device", silicon.open)
+    monkeypatch.setattr(rramhil.station, "is_volatile", lambda _: True)
     yield silicon
     for link in silicon.links:
         assert link.closed.is_set()
@@ -196,6 +197,7 @@ def test_a_die_born_again_has_its_budget_again(
 ) -> None:
     newborn = Silicon(volatile=True, newborn=True)
     monkeypatch.setattr(rramhil.station, "open_device", newborn.open)
+    monkeypatch.setattr(rramhil.station, "is_volatile", lambda _: True)
     bench = station("[budget]\npulses = 1", tmp_path)
     for _ in range(2):
         with connect("fake:", station=bench) as device:

@@ -34,4 +34,5 @@ driver = Driver(
         "law": "statistical chips only: multiplicative, lognormal or share_of_range",
     },
     faults=frozenset({"stuck_lrs", "stuck_hrs", "stuck_rows"}),
+    volatile=True,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,27 @@ def go(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline() == "ready\n"
     process.stdin.write("go\n")
     process.stdin.flush()
+
+
+def device_processes(host: int) -> list[int]:
+    """The processes in which the devices of the process `host` live, by their command lines."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(b"import device_process" in word for word in words):
+            found += [int(folder.name)] * any(word.endswith(b",%d" % host) for word in words)
+    return found
+
+
+def wait_for_devices(host: int, seconds: float = 30.0) -> None:
+    """Wait until the devices of the process `host`, which is gone, are closed."""
+    deadline = time.monotonic() + seconds
+    while device_processes(host):
+        assert time.monotonic() < deadline, "a device process outlives its host"
+        time.sleep(0.005)
 
 
 def finish(

@@ -1,4 +1,8 @@
-"""Ctrl-C once: stop at the next safe point. Twice: at once. SIGTERM counts as one Ctrl-C."""
+"""Ctrl-C once: stop at the next safe point. Twice: at once. SIGTERM counts as one Ctrl-C.
+
+The second Ctrl-C is for the device process, too, which does not wait until this one is free to
+hear it (`rramhil.process.signals`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
+
+from rramhil.process import signals
 
 SOON = "stopping at the next safe point; press Ctrl-C again to stop at once"
 NOW = "stopping at once"
@@ -36,6 +42,7 @@ class Stop:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._on_signal)
+            signals.count(begin=True)
         return self
 
     def __exit__(
@@ -46,6 +53,8 @@ class Stop:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._before:
+            signals.count(begin=False)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if not self._asked:

@@ -59,11 +59,15 @@ class Ends:
 def run(arguments: str, connect: Opening, abort_socket: Callable[[str], Path]) -> None:
     """Be a device process: `connect` opens what the first message asks for, and `abort_socket`
     names the socket at which other processes may ask for outputs off."""
-    host = _Host(Ends.given(arguments), abort_socket)
-    signal.signal(signal.SIGINT, host.terminated)
-    signal.signal(signal.SIGTERM, host.terminated)
-    threading.Thread(target=host.work, args=(connect,), daemon=True).start()
-    host.watch()
+    ends = Ends.given(arguments)
+    with suppress(ProcessLookupError):
+        alive = os.pidfd_open(ends.host)
+        if os.getppid() == ends.host:  # else it was gone, and another has its number
+            host = _Host(ends, alive, abort_socket)
+            signal.signal(signal.SIGINT, host.terminated)
+            signal.signal(signal.SIGTERM, host.terminated)
+            threading.Thread(target=host.work, args=(connect,), daemon=True).start()
+            host.watch()
 
 
 @dataclass(slots=True)
@@ -71,6 +75,7 @@ class _Host:
     """The host as this process sees it, and the device that it was given."""
 
     ends: Ends
+    alive: int
     abort_socket: Callable[[str], Path]
     switch: Switched | None = None
     journal: Journal | None = None
@@ -137,23 +142,16 @@ class _Host:
 
     def watch(self) -> None:
         """Wait for orders, signals, the host's end; return when there is no more to do."""
-        try:
-            alive = os.pidfd_open(self.ends.host)
-        except ProcessLookupError:
-            alive = -1
-        if alive < 0 or os.getppid() != self.ends.host:
-            self._end("the host is gone")
-            return
         self.requests.at_once(self._new_signals(), float("-inf"))
         while not self.ended:
-            waiting: list[socket.socket | int] = [self.ends.orders, alive]
+            waiting: list[socket.socket | int] = [self.ends.orders, self.alive]
             waiting += [self.listener] if self.listener else []
             ready, _, _ = select.select(waiting, [], [], signals.LOOK_SECONDS)
             if self.ends.orders in ready and self._obey() == CLOSE:
                 self._end("")
                 self._tell(self.ends.orders, self._outputs())
                 return
-            if alive in ready:
+            if self.alive in ready:
                 self.ended = "the host is gone"
             if self.listener in ready and self.listener is not None:
                 self._abort_for(self.listener)

@@ -53,8 +53,9 @@ def hear() -> bool:
 
 
 def count(begin: bool) -> None:
-    """Somebody begins (or ends) to count requests to stop: the first gracefully, the second at
-    once, however long after."""
+    """Somebody in the main thread begins (or ends) to count requests to stop: the first
+    gracefully, the second at once, however long after."""
+    hear()
     os.write(page(), bytes([COUNTED if begin else UNCOUNTED]))
 
 

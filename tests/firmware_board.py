@@ -26,7 +26,7 @@ from rramhil_drivers.scales import KINDS
 
 FIRMWARE = Path(__file__).parent.parent / "drivers" / "firmware"
 BUILD_SECONDS = 100
-_HEAD = struct.Struct("=8sIIQQQII")
+_HEAD = struct.Struct("=8sIIQQQIi")
 """magic, cells, outputs, pulses begun, off and heard at (monotonic ns): `struct sim_die`."""
 
 

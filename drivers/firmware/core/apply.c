@@ -1,5 +1,6 @@
 #include "apply.h"
 
+#include "board.h"
 #include "bytes.h"
 #include "frame.h"
 #include "hal.h"
@@ -132,32 +133,18 @@ bool apply_check(const struct apply *apply, struct refusal *why) {
     return true;
 }
 
-static enum status pulse_cell(const struct apply *apply, uint8_t i) {
-    const struct hal_setting setting = {
-        apply->cells.at[i], apply->kind,    apply->terminals,
-        apply->volts[i],    apply->gate[i], apply->limit[i],
-    };
-    hal_set_dacs(&setting);
-    switch (hal_pulse(apply->width_ns)) {
-    case HAL_PULSED:
-        hal_count(apply->kind, setting.cell);
-        return STATUS_PULSED;
-    case HAL_NOT_DONE:
-        return STATUS_UNTOUCHED;
-    default:
-        return STATUS_UNKNOWN;
-    }
-}
-
-uint8_t apply_execute(
-    const struct apply *apply, const volatile bool *stop, enum status *status_of_next
-) {
+uint8_t apply_execute(struct board *board, enum status *next) {
+    const struct apply *apply = &board->apply;
     for (uint8_t i = 0; i < apply->cells.count; i++) {
-        *status_of_next = *stop ? STATUS_UNTOUCHED : pulse_cell(apply, i);
-        if (*status_of_next != STATUS_PULSED) {
-            hal_outputs_off();
+        const struct hal_setting setting = {
+            apply->cells.at[i], apply->kind,    apply->terminals,
+            apply->volts[i],    apply->gate[i], apply->limit[i],
+        };
+        *next = board_pulse(board, &setting, apply->width_ns);
+        if (*next != STATUS_PULSED) {
             return i;
         }
+        board->task.cells = (uint8_t)(i + 1u);
     }
     return apply->cells.count;
 }

@@ -11,6 +11,8 @@
 
 enum status { STATUS_PULSED = 0, STATUS_UNTOUCHED = 1, STATUS_UNKNOWN = 2 };
 
+struct board;
+
 struct apply {
     uint32_t session;
     uint32_t width_ns;
@@ -28,11 +30,9 @@ bool apply_unpack(
 /* Everything is within this board's own limits, whatever the host believes. */
 bool apply_check(const struct apply *apply, struct refusal *why);
 
-/* Pulse each cell once, in order, and count each pulse. Stops where the hardware fails or
-   `stop` becomes true. How many cells were pulsed; fewer than all: `status_of_next` says what
+/* Pulse each cell once, in order, and count each pulse. Stops where the hardware fails, or
+   the outputs were put off. How many cells were pulsed; fewer than all: `next` says what
    became of the next one, and those behind it are untouched. */
-uint8_t apply_execute(
-    const struct apply *apply, const volatile bool *stop, enum status *status_of_next
-);
+uint8_t apply_execute(struct board *board, enum status *next);
 
 #endif

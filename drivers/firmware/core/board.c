@@ -2,220 +2,171 @@
 
 #include <string.h>
 
-#include "bytes.h"
-#include "crc32.h"
 #include "hal.h"
-#include "hello.h"
-#include "text.h"
+#include "requests.h"
+
+#define STATE_LENGTH 20u
 
 void board_start(struct board *board) {
     memset(board, 0, sizeof *board);
-    hal_outputs_off();
+    hal_hold_interrupts(true);
+    lease_off(&board->lease, OFF_START);
+    board->lease.since = hal_milliseconds();
+    hal_hold_interrupts(false);
+}
+
+/* --------------------------------------------------------------------------- interrupts */
+
+/* An ABORT is never the one that finds no place. */
+static void wait_urgently(struct board *board, const struct urgent *urgent) {
+    if (board->urgent_count < RR_URGENT) {
+        board->urgent[board->urgent_count++] = *urgent;
+    } else if (urgent->type == ABORT) {
+        board->urgent[RR_URGENT - 1u] = *urgent;
+    }
+}
+
+static void abort_all(struct board *board) {
+    lease_off(&board->lease, OFF_ABORT);
+    board->halted = true;
+    board->stop = true;
+    receiver_cancel(&board->receiver);
 }
 
 void board_byte(struct board *board, uint8_t byte) {
     const struct frame *frame = receiver_byte(&board->receiver, byte);
-    if (frame != NULL) {
+    if (frame == NULL) {
+        return;
+    }
+    const struct urgent urgent = {frame_type(frame), frame_seq(frame), board->task};
+    bool ours = frame_version(frame) == RR_VERSION;
+    if (urgent.type == ABORT) {
+        abort_all(board);
+        wait_urgently(board, &urgent);
+        return;
+    }
+    if (ours) {
+        lease_heard(&board->lease);
+    }
+    if (ours && urgent.type == STATUS && frame_payload_length(frame) == 0) {
+        wait_urgently(board, &urgent);
+    } else {
         (void)receiver_keep(&board->receiver);
     }
 }
 
-/* What a request came to: an answer of `length` bytes in the reply, or a refusal. */
-struct outcome {
-    bool refused;
-    size_t length;
-};
+void board_tick(struct board *board) { lease_tick(&board->lease); }
 
-static struct outcome done(size_t length) {
-    struct outcome outcome = {false, length};
-    return outcome;
+/* --------------------------------------------------------------------------- main loop */
+
+/* Take the oldest urgent request, and write its answer behind `bytes`. */
+static bool take_urgent(struct board *board, struct urgent *taken, uint8_t *bytes) {
+    hal_hold_interrupts(true);
+    bool any = board->urgent_count > 0;
+    if (any) {
+        *taken = board->urgent[0];
+        board->urgent_count--;
+        for (uint8_t i = 0; i < board->urgent_count; i++) {
+            board->urgent[i] = board->urgent[i + 1u];
+        }
+        const struct task *task = taken->type == ABORT ? &taken->stopped : &board->task;
+        (void)state_pack(board, task, bytes + FRAME_HEAD);
+    }
+    hal_hold_interrupts(false);
+    return any;
 }
 
-static struct outcome refused(void) {
-    struct outcome outcome = {true, 0};
-    return outcome;
+void board_attend(struct board *board) {
+    struct urgent urgent;
+    uint8_t bytes[STATE_LENGTH + FRAME_LEAST];
+    while (take_urgent(board, &urgent, bytes)) {
+        frame_send(bytes, (uint8_t)(urgent.type | FRAME_REPLY), urgent.seq, STATE_LENGTH);
+    }
 }
 
-static uint8_t *answer(struct board *board) { return board->reply.bytes + FRAME_HEAD; }
-
-static struct outcome hello(struct board *board, const struct frame *frame, struct refusal *why) {
-    if (frame_payload_length(frame) != 4) {
-        *why = refuse(WHY_LAYOUT, SAY_LAYOUT, HELLO);
-        return refused();
+static bool start_pulse(struct board *board, uint32_t width_ns) {
+    hal_hold_interrupts(true);
+    bool may = board->lease.armed && !board->stop;
+    if (may) {
+        hal_pulse_start(width_ns);
+    } else {
+        hal_outputs_off(); /* the converters were set a moment ago */
     }
-    uint32_t session = get32(frame_payload(frame));
-    if (!board->greeted || session != board->session) {
-        board->greeted = true;
-        board->session = session;
-        board->halted = false;
-        memory_clear(&board->memory, frame_seq(frame));
-    }
-    return done(hello_pack(answer(board), session));
+    hal_hold_interrupts(false);
+    return may;
 }
 
-static struct outcome read(struct board *board, const struct frame *frame, struct refusal *why) {
-    struct cells *cells = &board->cells;
-    if (!cells_unpack(cells, frame_payload(frame), frame_payload_length(frame), READ, why)) {
-        return refused();
+/* Why a pulse was not done. The outputs go off where they are not yet. */
+static void note_trouble(struct board *board) {
+    hal_hold_interrupts(true);
+    if (board->stop) {
+        board->fault.trouble = "the host sent ABORT";
+    } else if (!board->lease.armed) {
+        board->fault.trouble = "the lease ran out";
+    } else {
+        board->fault.trouble = hal_trouble();
+        lease_off(&board->lease, OFF_FAULT);
     }
-    for (uint8_t i = 0; i < cells->count; i++) {
-        put16(answer(board) + 2u * (size_t)i, hal_read_code(cells->at[i]));
-    }
-    return done(2u * (size_t)cells->count);
+    hal_hold_interrupts(false);
 }
 
-static struct outcome count(struct board *board, const struct frame *frame, struct refusal *why) {
-    struct cells *cells = &board->cells;
-    const uint8_t *payload = frame_payload(frame);
-    size_t length = frame_payload_length(frame);
-    if (length < 1) {
-        *why = refuse(WHY_LAYOUT, SAY_LAYOUT, COUNT);
-        return refused();
-    }
-    if (!cells_unpack(cells, payload + 1, length - 1, COUNT, why)) {
-        return refused();
-    }
-    if (payload[0] >= KINDS) {
-        *why = refuse(WHY_REFUSED, SAY_NO_KIND, payload[0]);
-        return refused();
-    }
-    for (uint8_t i = 0; i < cells->count; i++) {
-        put32(answer(board) + 4u * (size_t)i, hal_counted(payload[0], cells->at[i]));
-    }
-    return done(4u * (size_t)cells->count);
-}
-
-/* --------------------------------------------------------------------------- pulses */
-
-static void note_fault(struct board *board, uint8_t pulsed, enum status next) {
-    struct fault *fault = &board->fault;
-    fault->count = board->apply.cells.count;
-    memset(fault->statuses, STATUS_UNTOUCHED, sizeof fault->statuses);
-    memset(fault->statuses, STATUS_PULSED, pulsed);
-    fault->statuses[pulsed] = (uint8_t)next;
-    fault->cell = board->apply.cells.at[pulsed];
-    fault->trouble = hal_trouble();
-    board->halted = true;
-}
-
-/* The answer that is kept: the first time, and again. */
-static struct outcome kept_answer(
-    struct board *board, const struct result *result, struct refusal *why
+enum status board_pulse(
+    struct board *board, const struct hal_setting *setting, uint32_t width_ns
 ) {
-    uint8_t *at = answer(board);
-    if (result->state == RESULT_REFUSED) {
-        *why = result->refusal;
-        return refused();
+    enum hal_outcome outcome = HAL_NOT_DONE;
+    hal_set_dacs(setting);
+    if (start_pulse(board, width_ns)) {
+        while ((outcome = hal_pulse_outcome()) == HAL_BUSY) {
+            board_attend(board);
+        }
     }
-    at[0] = result->count;
-    at[1] = result->state == RESULT_FAULT ? 1 : 0;
-    if (at[1] == 0) {
-        return done(2);
+    board_attend(board);
+    if (outcome == HAL_PULSED) {
+        hal_count(setting->kind, setting->cell);
+        return STATUS_PULSED;
     }
-    struct text text = {at + 2 + result->count, 0, RR_MAX_SENTENCE};
-    memcpy(at + 2, board->fault.statuses, result->count);
-    text_words(&text, "cell ");
-    text_number(&text, board->fault.cell);
-    text_words(&text, ": ");
-    text_words(&text, board->fault.trouble);
-    return done(2u + result->count + text.length);
+    note_trouble(board);
+    return outcome == HAL_NOT_DONE ? STATUS_UNTOUCHED : STATUS_UNKNOWN;
 }
 
-static void execute(struct board *board, struct result *result) {
-    struct apply *apply = &board->apply;
-    enum status next;
-    if (!apply_check(apply, &result->refusal)) {
-        result->state = RESULT_REFUSED;
-        return;
-    }
-    uint8_t pulsed = apply_execute(apply, &board->stop, &next);
-    result->count = apply->cells.count;
-    result->state = RESULT_DONE;
-    if (pulsed < apply->cells.count) {
-        note_fault(board, pulsed, next);
-        result->state = RESULT_FAULT;
-    }
+/* From here on an ABORT stops this request. False: one came while it waited. */
+static bool take_up(struct board *board, const struct frame *frame) {
+    hal_hold_interrupts(true);
+    bool cancelled = frame->cancelled;
+    board->stop = false;
+    board->task.cells = 0;
+    board->task.seq = frame_seq(frame);
+    board->task.type = cancelled ? 0 : frame_type(frame);
+    hal_hold_interrupts(false);
+    return !cancelled;
 }
 
-static uint32_t checksum(const struct frame *frame) {
-    return crc32_byte(
-        crc32(frame_payload(frame), frame_payload_length(frame)), frame_type(frame)
-    );
-}
-
-static struct outcome apply(struct board *board, const struct frame *frame, struct refusal *why) {
-    uint16_t seq = frame_seq(frame);
-    uint32_t crc = checksum(frame);
-    struct result *result = memory_at(&board->memory, seq);
-    if (!apply_unpack(&board->apply, frame_payload(frame), frame_payload_length(frame), why)) {
-        return refused();
-    }
-    if (board->apply.session != board->session) {
-        *why = refuse(WHY_SESSION, SAY_OTHER_SESSION, 0);
-        return refused();
-    }
-    switch (memory_find(&board->memory, seq, crc)) {
-    case KNOWN_TOO_OLD:
-        *why = refuse(WHY_STALE, SAY_TOO_OLD, seq);
-        return refused();
-    case KNOWN_OTHER:
-        *why = refuse(WHY_STALE, SAY_REUSED, seq);
-        return refused();
-    case KNOWN_SAME:
-        return kept_answer(board, result, why);
-    default:
-        break;
-    }
-    if (board->halted) {
-        *why = refuse(WHY_HALTED, SAY_HALTED, 0);
-        return refused();
-    }
-    result->crc = crc;
-    execute(board, result);
-    return kept_answer(board, result, why);
-}
-
-/* --------------------------------------------------------------------------- requests */
-
-static struct outcome request(
-    struct board *board, const struct frame *frame, struct refusal *why
-) {
-    uint8_t type = frame_type(frame);
-    if (frame_version(frame) != RR_VERSION) {
-        *why = refuse(WHY_VERSION, SAY_VERSION, frame_version(frame));
-        return refused();
-    }
-    if (type == HELLO) {
-        return hello(board, frame, why);
-    }
-    if (type != READ && type != APPLY && type != COUNT) {
-        *why = refuse(WHY_TYPE, SAY_TYPE, type);
-        return refused();
-    }
-    if (!board->greeted) {
-        *why = refuse(WHY_SESSION, SAY_NO_SESSION, 0);
-        return refused();
-    }
-    memory_advance(&board->memory, frame_seq(frame));
-    return type == READ    ? read(board, frame, why)
-           : type == COUNT ? count(board, frame, why)
-                           : apply(board, frame, why);
+static void put_down(struct board *board) {
+    hal_hold_interrupts(true);
+    board->task.type = 0;
+    hal_hold_interrupts(false);
+    board_attend(board); /* the answer to an ABORT goes before that of what it stopped */
 }
 
 bool board_work(struct board *board) {
     const struct frame *frame = receiver_next(&board->receiver);
-    struct refusal why;
+    struct refusal why = refuse(WHY_HALTED, SAY_HALTED, 0);
+    struct outcome outcome = refused();
+    board_attend(board);
     if (frame == NULL) {
         return false;
     }
-    struct outcome outcome = request(board, frame, &why);
+    if (take_up(board, frame)) {
+        outcome = request(board, frame, &why);
+    }
     uint8_t type = (uint8_t)(frame_type(frame) | FRAME_REPLY);
     uint16_t seq = frame_seq(frame);
+    put_down(board);
     receiver_done(&board->receiver);
     if (outcome.refused) {
         type = NAK;
         outcome.length = refusal_pack(&why, answer(board));
     }
-    frame_send(&board->reply, type, seq, outcome.length);
+    frame_send(board->reply, type, seq, outcome.length);
     return true;
 }

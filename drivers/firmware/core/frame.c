@@ -46,7 +46,7 @@ const struct frame *receiver_byte(struct receiver *receiver, uint8_t byte) {
     return NULL;
 }
 
-static uint8_t after(uint8_t slot) { return (uint8_t)((slot + 1u) % (RR_WINDOW + 1u)); }
+static uint8_t after(uint8_t slot) { return (uint8_t)((slot + 1u) % (RR_QUEUE + 1u)); }
 
 bool receiver_keep(struct receiver *receiver) {
     uint8_t next = after(receiver->head);
@@ -54,6 +54,7 @@ bool receiver_keep(struct receiver *receiver) {
         receiver->dropped++;
         return false;
     }
+    receiver->slots[receiver->head].cancelled = false;
     receiver->slots[next].length = 0;
     receiver->head = next;
     return true;
@@ -65,13 +66,18 @@ const struct frame *receiver_next(struct receiver *receiver) {
 
 void receiver_done(struct receiver *receiver) { receiver->tail = after(receiver->tail); }
 
-void frame_send(struct frame *frame, uint8_t type, uint16_t seq, size_t length) {
-    frame->bytes[0] = RR_VERSION;
-    frame->bytes[1] = type;
-    put16(frame->bytes + 2, seq);
+void receiver_cancel(struct receiver *receiver) {
+    for (uint8_t slot = receiver->tail; slot != receiver->head; slot = after(slot)) {
+        receiver->slots[slot].cancelled = true;
+    }
+}
+
+void frame_send(uint8_t *bytes, uint8_t type, uint16_t seq, size_t length) {
     size_t body = FRAME_HEAD + length;
-    put32(frame->bytes + body, crc32(frame->bytes, body));
-    frame->length = (uint16_t)(body + 4u);
-    cobs_encode(frame->bytes, frame->length, hal_byte_out);
+    bytes[0] = RR_VERSION;
+    bytes[1] = type;
+    put16(bytes + 2, seq);
+    put32(bytes + body, crc32(bytes, body));
+    cobs_encode(bytes, body + 4u, hal_byte_out);
     hal_byte_out(0);
 }

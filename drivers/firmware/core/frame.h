@@ -15,7 +15,19 @@
 #define FRAME_MAX_PAYLOAD (RR_MAX_FRAME - FRAME_LEAST)
 #define FRAME_REPLY 0x80u
 
-enum type { HELLO = 1, READ = 2, APPLY = 3, COUNT = 4, NAK = 0x7f };
+enum type {
+    HELLO = 1,
+    READ,
+    APPLY,
+    COUNT,
+    PRODUCT,
+    PROGRAM,
+    KNOB,
+    ARM,
+    ABORT,
+    STATUS,
+    NAK = 0x7f
+};
 
 enum why {
     WHY_VERSION = 1,
@@ -25,11 +37,14 @@ enum why {
     WHY_SESSION,
     WHY_STALE,
     WHY_HALTED,
-    WHY_FAULT
+    WHY_FAULT,
+    WHY_UNARMED,
+    WHY_BUSY
 };
 
 struct frame {
-    uint16_t length; /* of all of it, checksum included */
+    uint16_t length;         /* of all of it, checksum included */
+    volatile bool cancelled; /* an ABORT came while it waited */
     uint8_t bytes[RR_MAX_FRAME];
 };
 
@@ -45,27 +60,31 @@ static inline size_t frame_payload_length(const struct frame *frame) {
 
 /* Frames out of bytes. The interrupt writes slots[head]; the main loop reads slots[tail]. */
 struct receiver {
-    struct frame slots[RR_WINDOW + 1u];
+    struct frame slots[RR_QUEUE + 1u];
     volatile uint8_t head;
     volatile uint8_t tail;
     struct cobs decoder;
     uint32_t crc;
     bool overlong;
-    uint32_t dropped; /* pieces that were no frame, and frames beyond the window */
+    uint32_t dropped; /* pieces that were no frame, and frames beyond the queue */
 };
 
 /* Take in one byte, in the interrupt. The frame that it completes, or NULL; it is queued by
    `receiver_keep`, or is gone with the next byte. A frame with one wrong bit never comes out. */
 const struct frame *receiver_byte(struct receiver *receiver, uint8_t byte);
 
-/* Queue the frame that just came out; false where the window is full, and it is dropped. */
+/* Queue the frame that just came out; false where the queue is full, and it is dropped. */
 bool receiver_keep(struct receiver *receiver);
 
 /* The oldest frame in the queue, or NULL; it stays valid until `receiver_done`. */
 const struct frame *receiver_next(struct receiver *receiver);
 void receiver_done(struct receiver *receiver);
 
-/* Send a frame whose payload of `length` bytes stands in its place already. */
-void frame_send(struct frame *frame, uint8_t type, uint16_t seq, size_t length);
+/* An ABORT came: all that wait are cancelled. In the interrupt. */
+void receiver_cancel(struct receiver *receiver);
+
+/* Send a frame whose payload of `length` bytes stands FRAME_HEAD bytes into `bytes`, with room
+   for the checksum behind it. */
+void frame_send(uint8_t *bytes, uint8_t type, uint16_t seq, size_t length);
 
 #endif

@@ -5,29 +5,40 @@
 #include "bytes.h"
 #include "frame.h"
 #include "hal.h"
+#include "product.h"
 
-enum tag { TAG_MODEL = 1, TAG_SERIAL, TAG_FIRMWARE, TAG_GEOMETRY, TAG_READING, TAG_PULSES };
+enum tag { TAG_MODEL = 1, TAG_SERIAL, TAG_FIRMWARE, TAG_GEOMETRY, TAG_READING, TAG_PULSES, TAG_PRODUCT = 8, TAG_PROGRAM, TAG_KNOB };
 
 #define NEWBORN 1u
+#define HELLO_HEAD 12u
 #define LONGEST_NAME 100u
 
-/* Where the next field goes. The fields of a chip with names of at most LONGEST_NAME bytes
-   take less than half of a frame. */
+/* Where the next field goes, and what is left of the frame. */
 struct writer {
     uint8_t *at;
+    size_t room;
+    bool full;
 };
 
+/* Room for the contents of a field, or somewhere harmless when the frame is full. */
 static uint8_t *open_field(struct writer *writer, enum tag tag, size_t length) {
+    static uint8_t nowhere[27u + 2u * LONGEST_NAME];
     uint8_t *field = writer->at;
+    if (writer->full || length > writer->room || writer->room - length < 3u) {
+        writer->full = true;
+        return nowhere;
+    }
     field[0] = (uint8_t)tag;
     put16(field + 1, (uint16_t)length);
     writer->at += 3u + length;
+    writer->room -= 3u + length;
     return field + 3;
 }
 
+static size_t at_most(size_t value, size_t most) { return value < most ? value : most; }
+
 static void put_name(struct writer *writer, enum tag tag, const char *name) {
-    size_t length = strlen(name);
-    length = length > LONGEST_NAME ? LONGEST_NAME : length;
+    size_t length = at_most(strlen(name), LONGEST_NAME);
     memcpy(open_field(writer, tag, length), name, length);
 }
 
@@ -74,14 +85,57 @@ static void put_geometry(struct writer *writer, const struct hal_chip *chip) {
     put32(at + 8, chip->columns);
 }
 
+static void put_products(struct writer *writer, const struct hal_products *products) {
+    uint8_t *at = open_field(writer, TAG_PRODUCT, 22);
+    at[0] = products->input_bits;
+    at[1] = products->converter_bits;
+    at[2] = products->sum_bits;
+    at[3] = products->order;
+    put16(at + 4, products->rows_at_once);
+    put64s(at + 6, products->amps_per_code);
+    put64s(at + 14, products->seconds);
+}
+
+static void put_programs(struct writer *writer, const struct hal_programs *programs) {
+    uint8_t *at = open_field(writer, TAG_PROGRAM, 6);
+    put16(at, programs->levels);
+    put16(at + 2, programs->attempts);
+    put16(at + 4, programs->cells_at_once);
+}
+
+static void put_knob(struct writer *writer, const struct hal_knob *knob) {
+    size_t name = at_most(strlen(knob->name), LONGEST_NAME);
+    size_t meaning = at_most(strlen(knob->meaning), LONGEST_NAME);
+    uint8_t *at = open_field(writer, TAG_KNOB, 27u + name + meaning);
+    at = put_range(at, &knob->range);
+    put16(at, knob->values);
+    at[2] = (uint8_t)name;
+    memcpy(at + 3, knob->name, name);
+    memcpy(at + 3 + name, knob->meaning, meaning);
+}
+
+static void put_abilities(struct writer *writer, const struct hal_chip *chip) {
+    if (product_possible()) {
+        put_products(writer, &chip->products);
+    }
+    if (chip->programs.attempts > 0) {
+        put_programs(writer, &chip->programs);
+    }
+    for (uint8_t i = 0; i < chip->knob_count; i++) {
+        put_knob(writer, &chip->knobs[i]);
+    }
+}
+
 size_t hello_pack(uint8_t *payload, uint32_t session) {
     const struct hal_chip *chip = hal_chip();
-    struct writer writer = {payload + 8};
+    struct writer writer = {payload + HELLO_HEAD, FRAME_MAX_PAYLOAD - HELLO_HEAD, false};
     put32(payload, session);
     payload[4] = RR_MINOR;
-    payload[5] = RR_WINDOW;
-    payload[6] = RR_MAX_CELLS;
-    payload[7] = hal_newborn() ? NEWBORN : 0u;
+    put16(payload + 5, RR_SCHEMA);
+    payload[7] = RR_WINDOW;
+    payload[8] = RR_MAX_CELLS;
+    payload[9] = hal_newborn() ? NEWBORN : 0u;
+    put16(payload + 10, RR_LEASE_MS);
     put_name(&writer, TAG_MODEL, chip->model);
     put_name(&writer, TAG_SERIAL, chip->serial);
     put_name(&writer, TAG_FIRMWARE, chip->firmware);
@@ -92,5 +146,6 @@ size_t hello_pack(uint8_t *payload, uint32_t session) {
             put_pulses(&writer, kind, &chip->pulses[kind]);
         }
     }
-    return (size_t)(writer.at - payload);
+    put_abilities(&writer, chip);
+    return writer.full ? 0 : (size_t)(writer.at - payload);
 }

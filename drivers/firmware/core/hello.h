@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Write the payload for `session`; its length. */
+/* Write the payload for `session`; its length, or 0 where the fields do not fit. */
 size_t hello_pack(uint8_t *payload, uint32_t session);
 
 #endif

@@ -86,8 +86,17 @@ static void say_session(struct text *text, const struct refusal *refusal) {
     case SAY_REUSED:
         say(text, "number ", refusal->value, " was given to another request");
         break;
+    case SAY_UNARMED:
+        text_words(text, "not armed: the lease ran out, or there was no ARM");
+        break;
+    case SAY_BUSY:
+        text_words(text, "another host has this board: its lease holds");
+        break;
+    case SAY_FORGOTTEN:
+        say(text, "request ", refusal->value, " was executed, but its answer is not kept");
+        break;
     default:
-        text_words(text, "halted since a fault; say HELLO");
+        text_words(text, "halted since a fault or an abort; say HELLO");
     }
 }
 
@@ -143,15 +152,65 @@ static void say_limit(struct text *text, const struct refusal *refusal) {
     }
 }
 
+static void say_knob(struct text *text, const struct refusal *refusal) {
+    const struct hal_knob *knob = &hal_chip()->knobs[refusal->kind];
+    text_words(text, knob->name);
+    if (refusal->sentence == SAY_VALUES) {
+        say(text, " takes ", knob->values, " values, not ");
+        text_number(text, refusal->value);
+        return;
+    }
+    say(text, " of ", refusal->value, " steps");
+    say_range(text, &knob->range);
+}
+
+static void say_other(struct text *text, const struct refusal *refusal) {
+    const struct hal_chip *chip = hal_chip();
+    switch (refusal->sentence) {
+    case SAY_LEASE:
+        say(text, "a lease of ", refusal->value, " ms; the longest is ");
+        text_number(text, RR_LEASE_MS);
+        break;
+    case SAY_NO_TILE:
+        say(text, "tile ", refusal->cell, " does not exist; the number of tiles is ");
+        text_number(text, chip->tiles);
+        break;
+    case SAY_WINDOW:
+        say(text, "the window of cell ", refusal->cell, " is upside down");
+        break;
+    case SAY_LEVELS:
+        say(text, "more than ", chip->programs.levels, " windows in one request");
+        break;
+    case SAY_TOO_MANY:
+        say(text, "", refusal->value, " cells in one PROGRAM; it takes ");
+        text_number(text, chip->programs.cells_at_once);
+        break;
+    case SAY_NO_KNOB:
+        say(text, "there is no knob ", refusal->value, "");
+        break;
+    case SAY_VALUES:
+    case SAY_SETTING:
+        say_knob(text, refusal);
+        break;
+    case SAY_TOO_LONG:
+        text_words(text, "what this board is does not fit into a frame; shorten its names");
+        break;
+    default:
+        text_words(text, hal_trouble());
+    }
+}
+
 size_t refusal_pack(const struct refusal *refusal, uint8_t *payload) {
     struct text text = {payload + 1, 0, RR_MAX_SENTENCE};
     payload[0] = refusal->why;
     if (refusal->sentence <= SAY_LAYOUT) {
         say_form(&text, refusal);
-    } else if (refusal->sentence <= SAY_HALTED) {
+    } else if (refusal->sentence <= SAY_FORGOTTEN) {
         say_session(&text, refusal);
-    } else {
+    } else if (refusal->sentence <= SAY_HAS_NO_LIMIT) {
         say_limit(&text, refusal);
+    } else {
+        say_other(&text, refusal);
     }
     return 1u + text.length;
 }

@@ -14,6 +14,9 @@ enum sentence {
     SAY_TOO_OLD,    /* value: the number */
     SAY_REUSED,     /* value: the number */
     SAY_HALTED,
+    SAY_UNARMED,
+    SAY_BUSY,
+    SAY_FORGOTTEN,  /* value: the number */
     SAY_NO_CELL,    /* cell */
     SAY_TWICE,      /* cell */
     SAY_NO_KIND,    /* value: the kind */
@@ -24,7 +27,17 @@ enum sentence {
     SAY_WIDTH,      /* kind, cell: nanoseconds */
     SAY_NEEDS_GATE, /* kind */
     SAY_HAS_NO_GATE,
-    SAY_HAS_NO_LIMIT
+    SAY_HAS_NO_LIMIT,
+    SAY_LEASE,      /* value: milliseconds */
+    SAY_NO_TILE,    /* cell: the tile */
+    SAY_WINDOW,     /* cell */
+    SAY_LEVELS,
+    SAY_TOO_MANY,   /* value: cells */
+    SAY_NO_KNOB,    /* value: the knob */
+    SAY_VALUES,     /* kind: the knob, value: how many */
+    SAY_SETTING,    /* kind: the knob, value: steps */
+    SAY_FAILED,
+    SAY_TOO_LONG
 };
 
 struct refusal {

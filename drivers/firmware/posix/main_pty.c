@@ -25,6 +25,7 @@ static const char usage[] =
     "  --noise N          lsb to either side of a reading (0)\n"
     "  --pulse-ms N       a pulse takes so long\n"
     "  --read-ms N        the reading of a cell takes so long\n"
+    "  --product-ms N     a product takes so long\n"
     "  --die-at-pulse N   end in the middle of this pulse\n"
     "  --fail-at-pulse N  this pulse fails\n"
     "  --drop-in N        lose one byte in N on its way in\n"
@@ -64,7 +65,8 @@ static const struct option options[] = {
     {"read-ms", required_argument, NULL, 'r'},      {"die-at-pulse", required_argument, NULL, 'd'},
     {"fail-at-pulse", required_argument, NULL, 'F'}, {"drop-in", required_argument, NULL, 'i'},
     {"drop-out", required_argument, NULL, 'o'},     {"max-seconds", required_argument, NULL, 'm'},
-    {"until-eof", no_argument, NULL, 'u'},          {NULL, 0, NULL, 0},
+    {"until-eof", no_argument, NULL, 'u'},          {"product-ms", required_argument, NULL, 'P'},
+    {NULL, 0, NULL, 0},
 };
 
 static void take_fault_option(int option) {
@@ -74,6 +76,9 @@ static void take_fault_option(int option) {
         break;
     case 'r':
         sim_options.read_ms = (uint32_t)number(optarg);
+        break;
+    case 'P':
+        sim_options.product_ms = (uint32_t)number(optarg);
         break;
     case 'd':
         sim_options.die_at_pulse = number(optarg);
@@ -189,13 +194,13 @@ int main(int count, char **words) {
     if (!sim_open_die()) {
         return 2;
     }
-    board_start(&board);
     int line = settings.line >= 0 ? settings.line : open_terminal();
     if (line < 0 || fcntl(line, F_SETFL, O_NONBLOCK) != 0) {
         perror("board: the line");
         return 2;
     }
     sim_attach(&board, line);
+    board_start(&board);
     serve(&settings);
     return 0;
 }

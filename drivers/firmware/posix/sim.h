@@ -17,8 +17,10 @@
 #endif
 #define SIM_CELLS (SIM_TILES * SIM_ROWS * SIM_COLUMNS)
 
-#define SIM_DACS 1u   /* bit of `outputs`: the converters are not at zero */
-#define SIM_DRIVEN 2u /* a switch is closed */
+/* Bits of `outputs`. */
+#define SIM_SUPPLIES 1u /* the supplies of the pulses are up */
+#define SIM_DACS 2u     /* a converter is not at zero */
+#define SIM_SWITCHES 4u /* a switch is closed */
 
 /* The silicon. With `--state` it is a file that outlives the board, and another process may
    look at it meanwhile: all words are of the machine's own byte order, in this order. */
@@ -27,10 +29,10 @@ struct sim_die {
     uint32_t cells;      /* SIM_CELLS */
     uint32_t outputs;    /* what is driven now */
     uint64_t pulses;     /* begun, on all cells */
-    uint64_t off_ns;     /* when the outputs last went from driven to zero (monotonic clock) */
+    uint64_t off_ns;     /* when they last were put off (monotonic clock) */
     uint64_t heard_ns;   /* when the last byte came */
     uint32_t noise;      /* state of the noise */
-    uint32_t spare;
+    int32_t offset;      /* of the converter, in lsb: the knob */
     uint32_t level[SIM_CELLS]; /* conductance in 1/256 lsb */
     uint32_t counts[3][SIM_CELLS];
 };
@@ -43,6 +45,7 @@ struct sim_options {
     uint32_t noise;         /* of a reading: evenly within so many lsb to either side */
     uint32_t pulse_ms;      /* how long a pulse takes in truth, whatever its width */
     uint32_t read_ms;       /* how long the reading of one cell takes */
+    uint32_t product_ms;    /* how long one product takes */
     uint64_t die_at_pulse;  /* the process ends in the middle of this pulse (from 1) */
     uint64_t fail_at_pulse; /* this pulse fails, and may have reached its cell */
     uint32_t drop_in;       /* one byte in so many is lost on its way in */
@@ -61,8 +64,8 @@ void sim_attach(struct board *board, int line);
 /* Let interrupts in, and wait at most `milliseconds` for one. False: the line has ended. */
 bool sim_interrupts(uint32_t milliseconds);
 
-/* Let `milliseconds` pass with interrupts; if `driven`, only while the outputs are. */
-void sim_spend(uint32_t milliseconds, bool driven);
+/* Let `milliseconds` pass with interrupts. */
+void sim_spend(uint32_t milliseconds);
 
 /* Give what was written to the line. */
 void sim_flush(void);

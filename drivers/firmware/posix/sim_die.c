@@ -20,6 +20,7 @@
 #define LOWEST 5                  /* lsb that are still told from nothing */
 #define HIGHEST 1500
 #define FLOOR 10
+#define AMPS_PER_CODE 5120000000LL /* 256 lsb at 0.2 V: 5.12 uA, in fA */
 #define THRESHOLD 60              /* steps of 10 mV */
 #define GATE_THRESHOLD 80
 
@@ -27,6 +28,16 @@
 #define RANGE_GATE {0, 400 * TEN_MILLIVOLTS, TEN_MILLIVOLTS}
 #define RANGE_WIDTH {100 * NANOSECOND, 10000 * NANOSECOND, 10 * NANOSECOND}
 #define RANGE_LIMIT {0, 1000000000000LL, 1000000000LL} /* to 1 mA by 1 uA */
+
+#define INPUT_BITS 4
+#define ROWS_AT_ONCE 16
+#define CONVERTER_BITS 6
+#define SUM_BITS 11 /* 15 * 63 * (32 / 16) = 1890 */
+#define LEVELS_PER_CODE 256u /* of 16 cells at 256 lsb each the converter shows 16 */
+
+static const struct hal_knob knobs[] = {
+    {{-20 * LSB, 20 * LSB, LSB}, 1, "read_offset", "S added to each reading"},
+};
 
 static struct hal_chip chip = {
     "reference-1t1r", "firmware-0", "rramhil reference firmware", SIM_TILES, SIM_ROWS, SIM_COLUMNS,
@@ -37,6 +48,9 @@ static struct hal_chip chip = {
         {16, HAL_HAS_GATE, RANGE_VOLTS, RANGE_WIDTH, RANGE_GATE, {0, 0, 0}},
         {1, HAL_HAS_GATE | HAL_HAS_LIMIT, RANGE_VOLTS, RANGE_WIDTH, RANGE_GATE, RANGE_LIMIT},
     },
+    {INPUT_BITS, CONVERTER_BITS, SUM_BITS, 0, ROWS_AT_ONCE, AMPS_PER_CODE, 100 * NANOSECOND},
+    {16, 40, 32, {100, 5, 300, 250, 0, 1000}, {100, 5, 300, 400, 0, 1000}},
+    knobs, 1,
 };
 
 struct sim_options sim_options;
@@ -44,6 +58,8 @@ static struct sim_die own_die;
 static struct sim_die *die = &own_die;
 static struct hal_setting dacs;
 static uint64_t pulses_here; /* of this process */
+static uint32_t width;
+static uint64_t pulse_ends;
 static const char *trouble = "";
 
 struct sim_die *sim_die(void) { return die; }
@@ -61,6 +77,7 @@ static void make_die(void) {
         die->level[cell] = 256u * (50u + draw(&state, 550));
     }
     die->noise = state;
+    die->offset = 0;
     die->cells = SIM_CELLS;
     memcpy(die->magic, "RRDIE 1", 8);
 }
@@ -117,10 +134,8 @@ const struct hal_chip *hal_chip(void) { return &chip; }
 bool hal_newborn(void) { return die->pulses == 0; }
 
 uint16_t hal_read_code(uint32_t cell) {
-    if (sim_options.read_ms > 0) {
-        sim_spend(sim_options.read_ms, false);
-    }
-    int64_t code = (die->level[cell] + 128u) / 256u;
+    sim_spend(sim_options.read_ms);
+    int64_t code = (int64_t)(die->level[cell] + 128u) / 256 + die->offset;
     if (sim_options.noise > 0) {
         code += (int64_t)draw(&die->noise, 2u * sim_options.noise + 1u) - sim_options.noise;
     }
@@ -133,7 +148,12 @@ void hal_count(uint8_t kind, uint32_t cell) { die->counts[kind][cell]++; }
 
 /* --------------------------------------------------------------------------- outputs */
 
-uint8_t hal_outputs(void) { return (uint8_t)die->outputs; }
+enum hal_outputs hal_outputs(void) {
+    if ((die->outputs & (SIM_DACS | SIM_SWITCHES)) != 0) {
+        return HAL_DRIVEN;
+    }
+    return die->outputs != 0 ? HAL_ARMED : HAL_OFF;
+}
 
 void hal_outputs_off(void) {
     if (die->outputs != 0) {
@@ -142,9 +162,11 @@ void hal_outputs_off(void) {
     die->outputs = 0;
 }
 
+void hal_supplies_on(void) { die->outputs |= SIM_SUPPLIES; }
+
 void hal_set_dacs(const struct hal_setting *setting) {
     dacs = *setting;
-    die->outputs = SIM_DACS;
+    die->outputs |= SIM_DACS;
 }
 
 static int64_t at_most(int64_t value, int64_t most) { return value < most ? value : most; }
@@ -158,38 +180,46 @@ static int64_t ceiling(void) {
 }
 
 /* How far a cell goes from where it is to where the pulse drives it, in 1/4096. */
-static int64_t share(uint32_t width_ns) {
+static int64_t share(void) {
     int64_t over = (int64_t)dacs.volts - THRESHOLD;
     if (over <= 0 || dacs.gate <= GATE_THRESHOLD) {
         return 0;
     }
-    return 4096 * over / (over + 80) * (int64_t)width_ns / ((int64_t)width_ns + 500);
+    return 4096 * over / (over + 80) * (int64_t)width / ((int64_t)width + 500);
 }
 
-static void move(uint32_t width_ns) {
+static void move(void) {
     int64_t level = die->level[dacs.cell];
     int64_t way = (dacs.kind == KIND_RESET ? 256 * FLOOR : ceiling()) - level;
     if ((way < 0) == (dacs.kind == KIND_RESET)) {
-        die->level[dacs.cell] = (uint32_t)(level + way * share(width_ns) / 4096);
+        die->level[dacs.cell] = (uint32_t)(level + way * share() / 4096);
     }
 }
 
-enum hal_outcome hal_pulse(uint32_t width_ns) {
+void hal_pulse_start(uint32_t width_ns) {
     die->pulses++;
     pulses_here++;
-    die->outputs |= SIM_DRIVEN;
+    die->outputs |= SIM_SWITCHES;
+    width = width_ns;
+    pulse_ends = sim_nanoseconds() + (uint64_t)sim_options.pulse_ms * 1000000u;
+}
+
+enum hal_outcome hal_pulse_outcome(void) {
     if (sim_options.pulse_ms > 0) {
-        sim_spend(sim_options.pulse_ms, true);
+        (void)sim_interrupts(1);
     }
-    if (die->outputs == 0) {
-        trouble = "the outputs were turned off during the pulse";
+    if ((die->outputs & SIM_SWITCHES) == 0) {
+        trouble = "the outputs were put off during the pulse";
         return HAL_UNKNOWN;
     }
-    move(width_ns);
+    if (sim_options.pulse_ms > 0 && sim_nanoseconds() < pulse_ends) {
+        return HAL_BUSY;
+    }
+    move();
     if (pulses_here == sim_options.die_at_pulse) {
         _exit(3);
     }
-    hal_outputs_off();
+    die->outputs &= SIM_SUPPLIES;
     if (pulses_here == sim_options.fail_at_pulse) {
         trouble = "the supply tripped";
         return HAL_UNKNOWN;
@@ -198,3 +228,39 @@ enum hal_outcome hal_pulse(uint32_t width_ns) {
 }
 
 const char *hal_trouble(void) { return trouble; }
+
+/* --------------------------------------------------------------------------- beyond cells */
+
+/* What the converter of a column gives for one group of rows and one bit of the inputs. */
+static uint32_t convert(uint32_t first, uint32_t column, const uint16_t *inputs, uint8_t bit) {
+    uint64_t sum = 0;
+    for (uint32_t row = 0; row < ROWS_AT_ONCE; row++) {
+        if ((inputs[row] >> bit & 1u) != 0) {
+            sum += die->level[first + row * SIM_COLUMNS + column];
+        }
+    }
+    uint64_t code = sum / (256u * LEVELS_PER_CODE);
+    uint64_t highest = (1u << CONVERTER_BITS) - 1u;
+    return (uint32_t)(code < highest ? code : highest);
+}
+
+bool hal_product(uint32_t tile, const uint16_t *inputs, uint32_t *sums) {
+    sim_spend(sim_options.product_ms);
+    for (uint32_t column = 0; column < SIM_COLUMNS; column++) {
+        sums[column] = 0;
+        for (uint32_t row = 0; row < SIM_ROWS; row += ROWS_AT_ONCE) {
+            uint32_t first = (tile * SIM_ROWS + row) * SIM_COLUMNS;
+            for (uint8_t bit = 0; bit < INPUT_BITS; bit++) {
+                sums[column] += convert(first, column, inputs + row, bit) << bit;
+            }
+        }
+    }
+    return true;
+}
+
+bool hal_turn(uint8_t knob, const int16_t *values, uint16_t count) {
+    (void)knob;
+    (void)count;
+    die->offset = values[0];
+    return true;
+}

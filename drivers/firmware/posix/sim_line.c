@@ -9,6 +9,7 @@
 #include "hal.h"
 #include "sim.h"
 
+#define TICK_MS 2       /* of the timer, while there is a lease */
 #define PATIENCE_MS 500 /* a host that takes no bytes for so long loses them, as on a wire */
 
 static struct board *board;
@@ -54,29 +55,28 @@ static void take_bytes(void) {
     sim_die()->heard_ns = sim_nanoseconds();
 }
 
-/* Wait at most `milliseconds` for bytes, or for room to write where `events` asks for that. */
-static short wait_for(short events, uint32_t milliseconds) {
+/* The interrupts: wait at most `milliseconds` for bytes, or for room to write where `events` asks for that. */
+static void wait_for(short events, uint32_t milliseconds) {
     struct pollfd waited = {line, events, 0};
-    if (poll(&waited, 1, (int)milliseconds) <= 0) {
-        return 0;
-    }
-    if ((waited.revents & (POLLIN | POLLHUP | POLLERR)) != 0) {
+    bool any = poll(&waited, 1, (int)milliseconds) > 0;
+    if (any && (waited.revents & (POLLIN | POLLHUP | POLLERR)) != 0) {
         take_bytes();
     }
-    return waited.revents;
+    board_tick(board);
 }
 
 bool sim_interrupts(uint32_t milliseconds) {
+    bool ticking = board->lease.armed && milliseconds > TICK_MS;
     if (!ended) {
-        (void)wait_for(POLLIN, milliseconds);
+        wait_for(POLLIN, ticking ? TICK_MS : milliseconds);
     }
     return !ended;
 }
 
-void sim_spend(uint32_t milliseconds, bool driven) {
+void sim_spend(uint32_t milliseconds) {
     uint64_t until = sim_nanoseconds() + (uint64_t)milliseconds * 1000000u;
     uint64_t now = sim_nanoseconds();
-    while (now < until && !ended && (!driven || hal_outputs() != 0)) {
+    while (now < until && !ended) {
         (void)sim_interrupts((uint32_t)((until - now + 999999u) / 1000000u));
         now = sim_nanoseconds();
     }
@@ -103,7 +103,7 @@ void sim_flush(void) {
             if (sim_nanoseconds() > until || line < 0) {
                 break;
             }
-            (void)wait_for(POLLIN | POLLOUT, 10);
+            wait_for(POLLIN | POLLOUT, 10);
         } else if (errno != EINTR) {
             ended = true;
         }

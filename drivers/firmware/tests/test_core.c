@@ -107,13 +107,13 @@ static void test_receiver(void) {
 static void test_queue(void) {
     memset(&receiver, 0, sizeof receiver);
     CHECK(receiver_next(&receiver) == NULL);
-    for (unsigned i = 0; i < RR_WINDOW; i++) {
+    for (unsigned i = 0; i < RR_QUEUE; i++) {
         CHECK(feed(sent, sent_length) == 1);
         CHECK(receiver_keep(&receiver));
     }
     CHECK(feed(sent, sent_length) == 1);
     CHECK(!receiver_keep(&receiver));
-    for (unsigned i = 0; i < RR_WINDOW; i++) {
+    for (unsigned i = 0; i < RR_QUEUE; i++) {
         CHECK(receiver_next(&receiver) != NULL);
         CHECK(frame_seq(receiver_next(&receiver)) == 0x0403);
         receiver_done(&receiver);
@@ -163,13 +163,14 @@ static void print_hex(const uint8_t *bytes, size_t length) {
 }
 
 static void echo(const struct frame *frame) {
-    static struct frame copy;
+    static uint8_t copy[RR_MAX_FRAME];
+    static struct board board;
     int ends[2];
     uint8_t bytes[2 * RR_MAX_FRAME];
-    copy = *frame;
+    memcpy(copy, frame->bytes, sizeof copy);
     CHECK(pipe(ends) == 0);
-    sim_attach(NULL, ends[1]);
-    frame_send(&copy, frame_type(frame), frame_seq(frame), frame_payload_length(frame));
+    sim_attach(&board, ends[1]);
+    frame_send(copy, frame_type(frame), frame_seq(frame), frame_payload_length(frame));
     sim_flush();
     ssize_t length = read(ends[0], bytes, sizeof bytes);
     CHECK(length > 0);

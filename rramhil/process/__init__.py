@@ -5,6 +5,7 @@
     switch    the outputs of a device, switched off once, from any thread, and timed
     remote    the device as it looks here
     child     the device process: one thread works, one watches the host
+    calls     what it can be asked
 
 See docs/processes.md. Importing this package loads nothing else.
 """

@@ -20,23 +20,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rramhil.conformance.bench import bare
-from rramhil.device import Device, Kind, Outputs, Programmed, Pulse, Refused
+from rramhil.device import Device, Outputs, Refused
 from rramhil.journal import Journal
 from rramhil.ledger import LedgerError
 from rramhil.ledger.specs import plain
 from rramhil.process import signals
-from rramhil.process.messages import Array, Gone, Message, failure, receive, send
+from rramhil.process.calls import CALLS
+from rramhil.process.messages import Gone, Message, failure, receive, send
 from rramhil.process.switch import Switched
 
 ABORT, CLOSE = b"A", b"C"
 ENDING_SECONDS = 10
 """A device process that has to end and cannot is killed by its own alarm after this time."""
 
-Arrays = Mapping[str, Array]
-Answer = tuple[dict[str, Any], Arrays]
 Opening = Callable[[Mapping[str, Any], Callable[[Device], Device]], Journal]
 
 
@@ -103,7 +100,10 @@ class _Host:
         try:
             start = receive(self.ends.calls).values
             self.journal = connect(start, self._switched)
-            self._listen(self.journal.spec.serial)
+            if (
+                not self.journal.spec.volatile
+            ):  # else it has no lease either, and its serial no owner
+                self._listen(self.journal.spec.serial)
             values = {"spec": self.journal.spec, "ledger": str(self.journal.ledger.path)}
             counts = hasattr(bare(self.journal), "pulses_counted")
             ready = Message("ready", {**values, "counts": counts})
@@ -149,7 +149,7 @@ class _Host:
             ready, _, _ = select.select(waiting, [], [], signals.LOOK_SECONDS)
             if self.ends.orders in ready and self._obey() == CLOSE:
                 self._end("")
-                self._tell(self.ends.orders, self._outputs())
+                self._tell(self.ends.orders)
                 return
             if self.alive in ready:
                 self.ended = "the host is gone"
@@ -169,30 +169,35 @@ class _Host:
         with suppress(OSError):
             order = self.ends.orders.recv(1)
         if order == ABORT:
-            self._tell(self.ends.orders, self._switch_off("the host asked for it"))
+            self._switch_off("the host asked for it", self.ends.orders)
         elif order != CLOSE:
             self.ended = "the host is gone"
         return order
 
-    def _switch_off(self, why: str) -> Outputs:
+    def _switch_off(self, why: str, asker: socket.socket | None = None) -> None:
+        """Outputs off; tell who asked, write it down, and close what is off."""
+        first = self.switch is not None and self.switch.outputs is None
         if self.switch is None:
             self.ended = why
-        elif self.switch.outputs is None:
-            outputs = self.switch.switch_off(why)
-            told = {"why": why, "off": outputs.off, "said": outputs.said}
-            if self.journal is not None:
-                with suppress(LedgerError):
-                    self.journal.ledger.note("outputs off", {**told, "seconds": outputs.seconds})
-        return self._outputs()
+        else:
+            self.switch.switch_off(why)
+        if asker is not None:
+            self._tell(asker)
+        if first and self.journal is not None:
+            with suppress(LedgerError):
+                self.journal.ledger.note("outputs off", {"why": why, **plain(self._outputs())})
+        if first and self.switch is not None:
+            with suppress(Exception):  # it has answered already, and is closed once more at the end
+                self.switch.close()
 
     def _outputs(self) -> Outputs:
         if self.switch is None:
             return Outputs(True, "the device was not open yet")
         return self.switch.outputs or Outputs(True, "its driver closed it")
 
-    def _tell(self, line: socket.socket, outputs: Outputs) -> None:
+    def _tell(self, line: socket.socket) -> None:
         with suppress(OSError):
-            line.sendall(json.dumps(plain(outputs)).encode() + b"\n")
+            line.sendall(json.dumps(plain(self._outputs())).encode() + b"\n")
 
     def _listen(self, serial: str) -> None:
         """A socket beside the lease; who may write to the leases may end what they lease."""
@@ -214,7 +219,7 @@ class _Host:
     def _abort_for(self, listener: socket.socket) -> None:
         caller, _ = listener.accept()
         with caller:
-            self._tell(caller, self._switch_off("another process asked for it"))
+            self._switch_off("another process asked for it", caller)
 
     def _end(self, why: str) -> None:
         """Outputs off, the session's end in the ledger, the lease given back."""
@@ -225,78 +230,7 @@ class _Host:
         if self.listener is not None:
             self.listener.close()
         if self.journal is not None:
-            self.abort_socket(self.journal.spec.serial).unlink(missing_ok=True)
+            if self.listener is not None:
+                self.abort_socket(self.journal.spec.serial).unlink(missing_ok=True)
             with suppress(Refused):  # a ledger that breaks now: what it holds stays valid
                 self.journal.close()
-
-
-# --------------------------------------------------------------------------- calls
-
-
-def _read(device: Journal, _: Mapping[str, Any], arrays: Arrays) -> Answer:
-    return {}, {"siemens": device.read(arrays["cells"])}
-
-
-def _apply(device: Journal, values: Mapping[str, Any], arrays: Arrays) -> Answer:
-    device.apply(
-        Pulse(
-            Kind(values["kind"]),
-            arrays["cells"],
-            arrays["volts"],
-            arrays.get("gate_volts"),
-            seconds=values["seconds"],
-            limit_amps=arrays.get("limit_amps"),
-        )
-    )
-    return {}, {}
-
-
-def _mvm(device: Journal, values: Mapping[str, Any], arrays: Arrays) -> Answer:
-    return {}, {"sums": device.mvm(values["tile"], arrays["inputs"])}
-
-
-def _program(device: Journal, _: Mapping[str, Any], arrays: Arrays) -> Answer:
-    done = device.program(arrays["cells"], arrays["low"], arrays["high"])
-    return {}, {name: getattr(done, name) for name in Programmed.__slots__}
-
-
-def _adjust(device: Journal, values: Mapping[str, Any], arrays: Arrays) -> Answer:
-    device.adjust(values["knob"], arrays["values"])
-    return {}, {}
-
-
-def _sleep(device: Journal, values: Mapping[str, Any], _: Arrays) -> Answer:
-    device.clock.sleep(values["seconds"])
-    return {}, {}
-
-
-def _flush(device: Journal, _: Mapping[str, Any], __: Arrays) -> Answer:
-    device.ledger.flush()
-    return {}, {}
-
-
-def _counts(device: Journal, values: Mapping[str, Any], _: Arrays) -> Answer:
-    """What the chip counted, where a driver tells (`rramhil.conformance.bench`)."""
-    counted = getattr(bare(device), "pulses_counted", None)
-    if counted is None:
-        raise Refused(f"{device.spec.model} does not tell its pulses")
-    return {}, {"counts": np.asarray(counted(Kind(values["kind"])), np.int64)}
-
-
-CALLS: dict[str, Callable[[Journal, Mapping[str, Any], Arrays], Answer]] = {
-    "read": _read,
-    "apply": _apply,
-    "mvm": _mvm,
-    "program": _program,
-    "adjust": _adjust,
-    "sleep": _sleep,
-    "flush": _flush,
-    "counts": _counts,
-    "now": lambda device, _, __: ({"seconds": device.clock.now()}, {}),
-    "settle": lambda device, _, __: ({}, {"cells": device.settle()}),
-    "checkpoint": lambda device, _, __: ({"row": device.checkpoint()}, {}),
-    "freeze": lambda device, _, __: ({}, {"state": np.frombuffer(device.freeze(), np.uint8)}),
-    "finish": lambda device, v, _: ({"row": device.finish(v["outcome"], v["data"])}, {}),
-    "note": lambda device, v, _: ({"row": device.ledger.note(v["event"], v["data"])}, {}),
-}
-"""What a host may ask, by name: the device, values and arrays in; values and arrays out."""

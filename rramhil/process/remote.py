@@ -206,7 +206,7 @@ class Remote(Connected):
         """Outputs off now, whatever the device is doing, from any thread; what it answered, and
         what that took there. Later calls are refused; `finish` and `close` are still due."""
         if self._ended:
-            return Outputs(True, self._ended)
+            return Outputs(self._ended == _CLOSED, self._ended)
         return self._order(ABORT)
 
     def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
 
 from numpy.typing import ArrayLike
 
@@ -63,10 +62,7 @@ class Switched(Wrapped):
         return self.switch_off("it was asked to")
 
     def switch_off(self, why: str) -> Outputs:
-        """Outputs off because of `why`; what the device answered the first time.
-
-        It is closed afterwards, so that a call which had just begun cannot switch them on again.
-        """
+        """Outputs off because of `why`; what the device answered the first time."""
         began = time.monotonic()
         self._why = self._why or why
         self._off.set()
@@ -74,8 +70,6 @@ class Switched(Wrapped):
             if self.outputs is None:
                 said = _asked(self.inner)
                 self.outputs = Outputs(said.off, said.said, time.monotonic() - began)
-                with suppress(Exception):  # it was asked already, and the answer stands
-                    self.inner.close()
             return self.outputs
 
     def close(self) -> None:

@@ -1,31 +1,45 @@
-"""The far end of a line: a board in this process, or one behind a file descriptor."""
+"""The far end of a line: a board behind a file descriptor."""
 
 from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable
-from typing import Protocol
+import socket
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from boards import serving
+from firmware_board import firmware_board
 
 from rramhil.device import Device, Pulse
 from rramhil.wrap import Wrapped
-from rramhil_drivers import wire
 from rramhil_drivers.virtual_board import Board
 
 
-class BoardEnd(Protocol):
-    """Bytes to a board and from it. `executed`: pulses that the array saw, where one can look."""
+class BoardEnd:
+    """A board behind the descriptor `fd`; `executed`: what its array saw, if one can look."""
 
-    executed: list[Pulse]
+    def __init__(self, fd: int, executed: list[Pulse] | None = None) -> None:
+        self.executed = [] if executed is None else executed
+        self.fd = fd
+        os.set_blocking(fd, False)
 
     def put(self, data: bytes) -> None:
-        """Bytes arrive at the board."""
+        """Bytes arrive at the board. Raises TimeoutError when it takes none for 10 s."""
+        while data:
+            _, ready, _ = select.select([], [self.fd], [], 10.0)
+            if not ready:
+                raise TimeoutError("the board takes no more bytes")
+            data = data[os.write(self.fd, data) :]
 
-    def get(self, seconds: float) -> bytes:
-        """What the board has sent; wait for it up to `seconds`."""
-
-    def fileno(self) -> int | None:
-        """What becomes readable when `get` has something; None: `put` has all answers ready."""
+    def get(self) -> bytes:
+        """What the board has sent, or nothing."""
+        try:
+            return os.read(self.fd, 65536)
+        except BlockingIOError:
+            return b""
 
 
 class Watched(Wrapped):
@@ -45,56 +59,24 @@ def own_clock(device: Device) -> Board:
     return Board(device, follow_wall_clock=False)
 
 
-class PythonEnd:
-    """A board around `device` in this process: no socket, no thread; `put` has all answers.
-
-    `in_front`: what the board sends ahead of each answer.
-    """
-
-    def __init__(
-        self,
-        device: Device,
-        make: Callable[[Device], Board] = own_clock,
-        in_front: bytes = b"\0",
-    ) -> None:
-        watched = Watched(device)
-        self.board = make(watched)
-        self.executed = watched.executed
-        self._in_front = in_front
-        self._receiver = wire.Receiver()
-        self._answers = bytearray()
-
-    def put(self, data: bytes) -> None:
-        for frame in self._receiver.feed(data):
-            self._answers += self._in_front + wire.encode(self.board.answer(frame))
-
-    def get(self, seconds: float) -> bytes:
-        answers = bytes(self._answers)
-        self._answers.clear()
-        return answers
-
-    def fileno(self) -> int | None:
-        return None
+@contextmanager
+def python_end(device: Device, make: Callable[[Device], Board] = own_clock) -> Iterator[BoardEnd]:
+    """The Python board around `device`, served by a thread as its process serves it."""
+    watched = Watched(device)
+    with serving(make(watched)) as url:
+        host, _, port = url.removeprefix("socket://").rpartition(":")
+        with socket.create_connection((host, int(port))) as line:
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            yield BoardEnd(line.fileno(), watched.executed)
 
 
-class DescriptorEnd:
-    """A board behind the file descriptor `fd`: a socket, or a terminal in raw mode."""
-
-    def __init__(self, fd: int) -> None:
-        self.executed: list[Pulse] = []
-        self._fd = fd
-        os.set_blocking(fd, False)
-
-    def put(self, data: bytes) -> None:
-        while data:
-            _, ready, _ = select.select([], [self._fd], [], 10.0)
-            if not ready:
-                raise TimeoutError("the board takes no more bytes")
-            data = data[os.write(self._fd, data) :]
-
-    def get(self, seconds: float) -> bytes:
-        ready, _, _ = select.select([self._fd], [], [], seconds)
-        return os.read(self._fd, 65536) if ready else b""
-
-    def fileno(self) -> int | None:
-        return self._fd
+@contextmanager
+def firmware_end(folder: Path, *, sanitized: bool = True, **options: object) -> Iterator[BoardEnd]:
+    """The firmware in a process of its own, its die in `folder`. Skips without a compiler."""
+    with firmware_board(folder, sanitized=sanitized, **options) as board:
+        fd = os.open(board.url, os.O_RDWR | os.O_NOCTTY)
+        try:
+            tty.setraw(fd)
+            yield BoardEnd(fd)
+        finally:
+            os.close(fd)

@@ -16,7 +16,7 @@ from rramhil.address import open_device
 from rramhil.device import Cells, DeviceError, Floats, Ints, Kind, Pulse, Refused
 from rramhil_drivers import scales, wire
 from rramhil_drivers.serial_device import SerialDevice
-from rramhil_drivers.wire import Frame, Type
+from rramhil_drivers.wire import Type
 
 from .line import Line
 from .protocol_faulty import plugged
@@ -93,7 +93,7 @@ def _surplus(numbers: Ints) -> int:
 
 
 def exercise(
-    line: Line, frames: int, seed: int, *, options: str = "timeout=0.005", audit_every: int = 50_000
+    line: Line, frames: int, seed: int, *, options: str = "timeout=0.02", audit_every: int = 50_000
 ) -> Tally:
     """Work over `line` until `frames` more went over it, and give account.
 
@@ -101,7 +101,10 @@ def exercise(
     opened any more: no fault of the line lasts.
     """
     with plugged(line) as url:
-        return _Worker(line, f"serial:{url}?{options}", seed).work(frames, audit_every)
+        tally = _Worker(line, f"serial:{url}?{options}", seed).work(frames, audit_every)
+    tally.faults = line.happened()
+    tally.wrong += line.violations()
+    return tally
 
 
 class _Worker:
@@ -129,8 +132,6 @@ class _Worker:
         finally:
             self.device.close()
         self.tally.frames = self.line.frames - start
-        self.tally.faults = self.line.happened()
-        self.tally.wrong += self.line.violations()
         return self.tally
 
     def _step(self) -> None:
@@ -189,22 +190,22 @@ class _Worker:
             self.device.apply(pulse)
         except DeviceError as error:
             self._recover(error, pulse)
-            return
-        finally:
             self._check_executed()
+            return
+        self._check_executed()
         self.books.done[number, cells] += 1
         self.books.known[number, cells] += 1
 
     def _check_executed(self) -> None:
         """What the array saw was asked for, and not twice. A late frame is of an earlier call."""
-        executed = self.line.end.executed
+        executed = list(self.line.end.executed)
+        del self.line.end.executed[: len(executed)]
         seen = Counter((p.kind, cell) for p in executed for cell in p.cells.tolist())
         twice = sum(count - 1 for count in seen.values())
         if not any(map(self._late, executed)):
             self.tally.wrong["executed twice"] += twice
         strange = sum(not any(_is_part(p, asked) for asked in self.asked) for p in executed)
         self.tally.wrong["executed but never sent"] += strange
-        executed.clear()
 
     def _late(self, pulse: Pulse) -> bool:
         return not _is_part(pulse, self.asked[-1])
@@ -268,12 +269,11 @@ class _Worker:
 
     def _check_hearing(self, error: DeviceError) -> None:
         """A host that gave up must have missed an answer: one that came was understood."""
-        if "does not answer" not in str(error) or self.line.outbox or not self.line.plugged:
+        if "does not answer" not in str(error) or self.line.unread() != 0:
             return
-        asked = {(f.seq, f.type | wire.REPLY) for f in self.line.requests}
-        heard = {(f.seq, f.type) for f in self.line.heard}
-        last: Frame | None = self.line.requests[-1] if self.line.requests else None
-        if last is not None and asked <= heard:
+        asked = {(frame.seq, frame.type | wire.REPLY) for frame in self.line.requests}
+        heard = {(frame.seq, frame.type) for frame in self.line.heard}
+        if asked and asked <= heard:
             self.tally.wrong["heard but not understood"] += 1
 
     def _reopen(self) -> None:
@@ -302,4 +302,3 @@ class _Worker:
         with self.line.undisturbed():
             self._reopen()
             self.books.audit(self._counted(), self.tally.wrong)
-            self.line.settle()

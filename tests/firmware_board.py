@@ -1,10 +1,11 @@
 """The reference firmware, compiled and run as a process on a pseudo-terminal.
 
-    with firmware_board(folder, pulse_ms=50) as board, host(board.url) as device: ...
+with firmware_board(folder, pulse_ms=50) as board, host(board.url) as device: ...
 """
 
 from __future__ import annotations
 
+import atexit
 import functools
 import mmap
 import os
@@ -38,11 +39,16 @@ def compiler() -> str:
     return found
 
 
-@functools.cache
 def built(sanitized: bool = True) -> Path:
     """The folder with `board` and `test_core`, built once a test run; skips without a compiler."""
+    return _build(sanitized)
+
+
+@functools.cache
+def _build(sanitized: bool) -> Path:
     cc = compiler()
     folder = Path(tempfile.mkdtemp(prefix="rramhil-firmware-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     done = subprocess.run(
         ["make", "-C", FIRMWARE, f"CC={cc}", f"BUILD={folder}", f"SANITIZE={int(sanitized)}"],
         capture_output=True, text=True, timeout=BUILD_SECONDS, check=False,

@@ -129,21 +129,27 @@ enum status board_pulse(
     return outcome == HAL_NOT_DONE ? STATUS_UNTOUCHED : STATUS_UNKNOWN;
 }
 
+static void set_task(struct board *board, uint8_t type, uint16_t seq) {
+    board->task.type = type;
+    board->task.seq = seq;
+    board->task.cells = 0;
+}
+
 /* From here on an ABORT stops this request. False: one came while it waited. */
 static bool take_up(struct board *board, const struct frame *frame) {
     hal_hold_interrupts(true);
     bool cancelled = frame->cancelled;
     board->stop = false;
-    board->task.cells = 0;
-    board->task.seq = frame_seq(frame);
-    board->task.type = cancelled ? 0 : frame_type(frame);
+    if (!cancelled) {
+        set_task(board, frame_type(frame), frame_seq(frame));
+    }
     hal_hold_interrupts(false);
     return !cancelled;
 }
 
 static void put_down(struct board *board) {
     hal_hold_interrupts(true);
-    board->task.type = 0;
+    set_task(board, 0, 0);
     hal_hold_interrupts(false);
     board_attend(board); /* the answer to an ABORT goes before that of what it stopped */
 }

@@ -170,11 +170,11 @@ static void serve(const struct settings *settings) {
             break;
         }
         while (board_work(&board)) {
-            sim_flush();
             (void)sim_interrupts(0);
         }
     }
     hal_outputs_off();
+    sim_flush();
 }
 
 int main(int count, char **words) {
@@ -194,13 +194,13 @@ int main(int count, char **words) {
     if (!sim_open_die()) {
         return 2;
     }
+    board_start(&board); /* outputs off before anybody is told where the board is */
     int line = settings.line >= 0 ? settings.line : open_terminal();
     if (line < 0 || fcntl(line, F_SETFL, O_NONBLOCK) != 0) {
         perror("board: the line");
         return 2;
     }
     sim_attach(&board, line);
-    board_start(&board);
     serve(&settings);
     return 0;
 }

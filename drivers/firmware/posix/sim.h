@@ -61,7 +61,8 @@ struct sim_die *sim_die(void);
 /* The line, and the board whose interrupts it raises. */
 void sim_attach(struct board *board, int line);
 
-/* Let interrupts in, and wait at most `milliseconds` for one. False: the line has ended. */
+/* Send what waits, let interrupts in, and wait at most `milliseconds` for one. False: the line
+   has ended. */
 bool sim_interrupts(uint32_t milliseconds);
 
 /* Let `milliseconds` pass with interrupts. */

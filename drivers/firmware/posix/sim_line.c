@@ -66,6 +66,7 @@ static void wait_for(short events, uint32_t milliseconds) {
 }
 
 bool sim_interrupts(uint32_t milliseconds) {
+    sim_flush();
     bool ticking = board->lease.armed && milliseconds > TICK_MS;
     if (!ended) {
         wait_for(POLLIN, ticking ? TICK_MS : milliseconds);

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from rramhil.device import Cells, Device
+from rramhil.device import Cells, Device, Refused
 
 
 class SessionLedger(Protocol):
@@ -41,6 +41,12 @@ class Connected(Device):
     turns; `close` and `abort` may come from any thread. `ledger`: that of the die."""
 
     ledger: SessionLedger
+
+    def thaw(self, state: bytes) -> None:
+        raise Refused(
+            f"{self.spec.serial} is journalled, and its ledger knows no jumps in state; thaw the "
+            "bare device, or rebuild it from its ledger"
+        )
 
     @property
     @abstractmethod

@@ -151,10 +151,7 @@ class Journal(Wrapped, Connected):
             self._transact(intent, no_cells, lambda: self.inner.adjust(knob, values))
 
     def thaw(self, state: bytes) -> None:
-        raise Refused(
-            f"{self.spec.serial} is journalled, and its ledger knows no jumps in state; thaw the "
-            "bare device, or rebuild it from its ledger"
-        )
+        Connected.thaw(self, state)
 
     # ------------------------------------------------------------------ states and ends
 

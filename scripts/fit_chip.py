@@ -318,7 +318,7 @@ def _reset_ramp(laws: PulsedLaws, gate: float, volts: list[float], first: np.nda
     shape, going = [], np.ones(COUNT, dtype=bool)
     for v in volts:
         drive = physics.reset_drive(laws.reset, 200e-9, gates, np.full(COUNT, v, dtype=np.float32))
-        g_new = physics.reset_target(laws.reset, laws.hrs, table, drive, g, sl, hrs, rng)
+        g_new = physics.reset_target(laws.reset, laws.hrs, table, drive, g, sl, hrs, rng, rng)
         g = np.where(going, g_new, g)
         here = g[going]
         ln = np.log(quantiles(here, (0.1, 0.5))) if here.size >= 100 else [np.nan, np.nan]
@@ -342,7 +342,7 @@ def _cycled(laws: PulsedLaws, cells: int = 300, cycles: int = 20) -> np.ndarray:
     g = (203e-6 * np.exp(0.12 * rng.standard_normal(sl.size))).astype(np.float32)
     full = np.full(sl.size, 1.0, dtype=np.float32)
     drive = physics.reset_drive(laws.reset, 100e-9, 4.0 * full, np.float32(2.3) * full)
-    ln_g = np.log(physics.reset_target(laws.reset, laws.hrs, table, drive, g, sl, hrs, rng))
+    ln_g = np.log(physics.reset_target(laws.reset, laws.hrs, table, drive, g, sl, hrs, rng, rng))
     by_cell = ln_g.reshape(cells, cycles)
     return np.array([*quantiles(ln_g, CYCLED_AT), np.median(by_cell.std(1)), by_cell.mean(1).std()])
 

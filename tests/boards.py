@@ -10,16 +10,34 @@ from contextlib import contextmanager
 from rramhil.address import open_device
 from rramhil_drivers import board as process
 from rramhil_drivers.serial_device import SerialDevice
-from rramhil_drivers.virtual_board import Board
+from rramhil_drivers.virtual_board import Board, Steps
+from rramhil_drivers.wire import Frame
+
+
+class Altered(Board):
+    """A board whose answers a test changes on their way out."""
+
+    def change(self, frame: Frame, answer: Frame) -> Frame:
+        return answer
+
+    def arrive(self, frame: Frame) -> Frame | None:
+        urgent = super().arrive(frame)
+        return None if urgent is None else self.change(frame, urgent)
+
+    def work(self, frame: Frame, aborts: int) -> Steps:
+        answer = yield from super().work(frame, aborts)
+        return self.change(frame, answer)
 
 
 @contextmanager
-def serving(board: Board, watch: process.Watch | None = None) -> Iterator[str]:
+def serving(board: Board, watch: process.Watch | None = None, baud: float = 0.0) -> Iterator[str]:
     """`board` behind a socket of its own; gives its URL (without the scheme serial:)."""
     listener = process.listen("127.0.0.1:0")
     ended, end = os.pipe()
     thread = threading.Thread(
-        target=process.serve, args=(board, listener), kwargs={"end_with": [ended], "watch": watch}
+        target=process.serve,
+        args=(board, listener),
+        kwargs={"end_with": [ended], "watch": watch, "baud": baud},
     )
     thread.start()
     try:
@@ -32,8 +50,8 @@ def serving(board: Board, watch: process.Watch | None = None) -> Iterator[str]:
         assert not thread.is_alive()
 
 
-def host(url: str, timeout: float = 10.0) -> SerialDevice:
+def host(url: str, timeout: float = 10.0, more: str = "") -> SerialDevice:
     """A host of the board at `url`."""
-    device = open_device(f"serial:{url}?timeout={timeout}")
+    device = open_device(f"serial:{url}?timeout={timeout}{more}")
     assert isinstance(device, SerialDevice)
     return device

@@ -10,11 +10,8 @@ loopback only, for the protocol has no passwords.
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import os
-import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -26,93 +23,10 @@ import numpy as np
 from rramhil.address import open_device
 from rramhil.device import Refused
 
-from . import wire
+from .serving import Watch as Watch
+from .serving import listen as listen
+from .serving import serve as serve
 from .virtual_board import Board
-from .wire import Frame
-
-
-class Watch:
-    """Told of every frame, in this order. Tests override it to interfere."""
-
-    def received(self, frame: Frame) -> bool:
-        """A frame arrived; False throws it away unseen, as if the line had swallowed it."""
-        return True
-
-    def answered(self, frame: Frame, answer: Frame) -> None:
-        """The board did what `frame` asks; `answer` has not left yet."""
-
-    def replied(self, frame: Frame) -> None:
-        """The answer to `frame` is on its way."""
-
-
-def listen(where: str) -> socket.socket:
-    """A listening socket on `host:port`, loopback only (port 0: any). Raises `Refused`."""
-    host, _, port = where.rpartition(":")
-    try:
-        if not ipaddress.ip_address(host.strip("[]")).is_loopback:
-            raise Refused(f"{host} is no loopback address; the board listens on 127.0.0.1 or ::1")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host.strip("[]"), int(port)), family=family)
-    except (ValueError, OverflowError):
-        raise Refused(f"{where} is not host:port; write for example 127.0.0.1:0") from None
-    except OSError as error:
-        raise Refused(f"cannot listen on {where} ({error}); give another port, or 0") from None
-
-
-def serve(
-    board: Board,
-    listener: socket.socket,
-    *,
-    deadline: float = float("inf"),
-    end_with: Sequence[int] = (),
-    watch: Watch | None = None,
-) -> None:
-    """Answer hosts, one after the other, until `deadline` (monotonic seconds).
-
-    `end_with`: file descriptors whose end of file ends the board as well. A second host is
-    turned away while the first is connected.
-    """
-    host: socket.socket | None = None
-    receiver = wire.Receiver()
-    always: list[socket.socket | int] = [listener, *end_with]
-    try:
-        while (left := deadline - time.monotonic()) > 0:
-            waiting = [*always, host] if host else always
-            ready, _, _ = select.select(waiting, [], [], min(left, 3600.0))
-            if any(end in ready and not os.read(end, 4096) for end in end_with):
-                return
-            if host in ready:
-                if host and not _talk(board, host, receiver, watch or Watch()):
-                    host.close()
-                    host = None
-            elif listener in ready:
-                caller, _ = listener.accept()
-                if host:
-                    caller.close()
-                else:
-                    caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    host, receiver = caller, wire.Receiver()
-    finally:
-        if host:
-            host.close()
-
-
-def _talk(board: Board, host: socket.socket, receiver: wire.Receiver, watch: Watch) -> bool:
-    """Answer what has arrived; False when the host is gone."""
-    try:
-        data = host.recv(65536)
-        for frame in receiver.feed(data):
-            if watch.received(frame):
-                answer = board.answer(frame)
-                watch.answered(frame, answer)
-                host.sendall(wire.encode(answer))
-                watch.replied(frame)
-        return bool(data)
-    except OSError:
-        return False
-
-
-# --------------------------------------------------------------------------- the process
 
 
 def load_state(board: Board, path: Path) -> None:
@@ -150,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
         "--clock", choices=("wall", "own"), default="wall",
         help="the die ages with the wall clock, or only by what is done to it",
     )  # fmt: skip
+    made.add_argument(
+        "--baud", type=float, default=0.0, help="bytes take their time at so many bits per second"
+    )
     made.add_argument("--max-seconds", type=float, default=float("inf"), help="end after that long")
     made.add_argument("--until-eof", action="store_true", help="end when standard input ends")
     return made
@@ -158,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: Sequence[str], watch: Watch | None = None) -> None:
     """Be a board until told to end. Prints one line: the address of the board."""
     asked = parser().parse_args(arguments)
+    if not 0 <= asked.baud < 1e12:
+        raise Refused(f"--baud {asked.baud:g} is no rate; give bits per second, 0 for no pacing")
     terminated, terminate = os.pipe()
 
     def end(*_: object) -> None:
@@ -181,7 +100,9 @@ def run(arguments: Sequence[str], watch: Watch | None = None) -> None:
         end_with = [terminated, sys.stdin.fileno()] if asked.until_eof else [terminated]
         try:
             deadline = time.monotonic() + asked.max_seconds
-            serve(board, listener, deadline=deadline, end_with=end_with, watch=watch)
+            serve(
+                board, listener, deadline=deadline, end_with=end_with, watch=watch, baud=asked.baud
+            )
         finally:
             if asked.state:
                 save_state(board, asked.state)

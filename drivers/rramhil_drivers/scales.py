@@ -8,19 +8,40 @@ reading is a number of lsb. A decimal fraction therefore arrives as the very sam
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from rramhil.device import Floats, Kind, Pulse, PulseLimits, Range, ReadLimits, Refused, Spec
+from rramhil.device import (
+    Cells,
+    Floats,
+    Kind,
+    KnobLimits,
+    MvmLimits,
+    ProgramLimits,
+    Programmed,
+    Pulse,
+    PulseLimits,
+    Range,
+    ReadLimits,
+    Refused,
+    Spec,
+)
 
-from . import wire
+from . import requests, wire
 
 KINDS = (Kind.SET, Kind.RESET, Kind.FORM)
-NEWBORN = 1
+NEWBORN, JOINS, OWN_CLOCK = 1, 2, 4
+"""Flags of a HELLO reply; the last two are for simulated dies."""
 
-MODEL, SERIAL, FIRMWARE, GEOMETRY, READING, PULSES, REFERENCES = range(1, 8)
+(
+    MODEL, SERIAL, FIRMWARE, GEOMETRY, READING, PULSES, REFERENCES, PRODUCT, PROGRAM, KNOB,
+) = range(1, 11)  # fmt: skip
+_REPEATED = frozenset({PULSES, KNOB})
+_ROW_ORDERS = ("index", "next_nonzero")
+_MOST_SUM_BITS = 48
 
 _FEMTO = 1e15
 _NANOSECOND = 1e-9
@@ -29,6 +50,9 @@ _GEOMETRY = struct.Struct("<III")
 _READING = struct.Struct("<qqqqqHBq")
 _PULSES = struct.Struct("<BHB")
 _RANGE = struct.Struct("<qqq")
+_PRODUCT = struct.Struct("<BBBBHqq")
+_PROGRAM = struct.Struct("<HHH")
+_KNOB = struct.Struct("<qqqHB")
 
 
 # --------------------------------------------------------------------------- the spec
@@ -37,8 +61,9 @@ _RANGE = struct.Struct("<qqq")
 def announced(spec: Spec) -> Spec:
     """The spec of a board around a die of `spec`: it outlives the host, and has a grid.
 
-    Widths without a grid get one of 1 ns. Raises `Refused` where a setting or a reading
-    does not fit the integers of the wire.
+    Widths without a grid get one of 1 ns; a product of which one vector does not fit into a
+    frame is not offered. Raises `Refused` where a setting or a reading does not fit the
+    integers of the wire.
     """
     pulses = {}
     for kind, limits in spec.pulses.items():
@@ -50,9 +75,32 @@ def announced(spec: Spec) -> Spec:
             _check_settings(volts, spec.model)
         pulses[kind] = replace(limits, seconds=seconds)
     _check_reading(spec.reading, spec.model)
-    return replace(
-        spec, pulses=pulses, mvm=None, program=None, knobs={}, volatile=False, home=""
-    )  # fmt: skip
+    for knob in spec.knobs.values():
+        _check_settings(knob.range, spec.model)
+        if knob.size > requests.MAX_KNOB_VALUES:
+            raise Refused(
+                f"a knob of {spec.model} has {knob.size} values; the board protocol carries "
+                f"{requests.MAX_KNOB_VALUES}"
+            )
+    return replace(spec, pulses=pulses, mvm=_announced_product(spec), volatile=False, home="")
+
+
+def _announced_product(spec: Spec) -> MvmLimits | None:
+    limits = spec.mvm
+    if limits is None:
+        return None
+    bits = product_sum_bits(limits, spec.rows)
+    if not requests.vectors_per_frame(spec.rows, limits.input_bits, spec.cols, bits):
+        return None
+    amps = _femto(limits.amps_per_code) / _FEMTO
+    return replace(limits, amps_per_code=amps, seconds=_femto(limits.seconds) / _FEMTO)
+
+
+def product_sum_bits(limits: MvmLimits, rows: int) -> int:
+    """Bits of the largest sum: every code of every group saturated, at every input bit."""
+    groups = -(-rows // limits.rows_at_once)
+    largest = (2**limits.input_bits - 1) * (2**limits.converter_bits - 1) * groups
+    return int(largest.bit_length())
 
 
 def _check_width(seconds: Range, model: str) -> None:
@@ -105,12 +153,31 @@ def pack_spec(spec: Spec, firmware: str) -> tuple[tuple[int, bytes], ...]:
         levels = [_femto(level) for level in reading.references]
         fields.append((REFERENCES, struct.pack(f"<{len(levels)}q", *levels)))
     fields += [(PULSES, _pack_pulses(kind, limits)) for kind, limits in spec.pulses.items()]
+    if spec.mvm is not None:
+        fields.append((PRODUCT, _pack_product(spec.mvm, product_sum_bits(spec.mvm, spec.rows))))
+    if spec.program is not None:
+        own = spec.program
+        fields.append((PROGRAM, _PROGRAM.pack(own.levels, own.attempts, own.cells_at_once)))
+    fields += [(KNOB, _pack_knob(name, knob)) for name, knob in spec.knobs.items()]
     return tuple(fields)
+
+
+def _pack_product(limits: MvmLimits, sum_bits: int) -> bytes:
+    return _PRODUCT.pack(
+        limits.input_bits, limits.converter_bits, sum_bits, _ROW_ORDERS.index(limits.row_order),
+        limits.rows_at_once, _femto(limits.amps_per_code), _femto(limits.seconds),
+    )  # fmt: skip
+
+
+def _pack_knob(name: str, knob: KnobLimits) -> bytes:
+    r, text = knob.range, name.encode()
+    head = _KNOB.pack(_femto(r.low), _femto(r.high), _femto(r.step), knob.size, len(text))
+    return head + text + knob.meaning.encode()
 
 
 def unpack_spec(reply: wire.HelloReply) -> tuple[Spec, str]:
     """The spec that a board announces, and its firmware. Raises `wire.Garbled`."""
-    once = {tag: data for tag, data in reply.fields if tag != PULSES}
+    once = {tag: data for tag, data in reply.fields if tag not in _REPEATED}
     missing = {MODEL, SERIAL, GEOMETRY, READING} - once.keys()
     if missing:
         raise wire.Garbled(f"the HELLO reply lacks the fields {sorted(missing)}")
@@ -125,9 +192,61 @@ def unpack_spec(reply: wire.HelloReply) -> tuple[Spec, str]:
         cols=cols,
         reading=_unpack_reading(once[READING], once.get(REFERENCES, b"")),
         pulses=dict(_unpack_pulses(data) for tag, data in reply.fields if tag == PULSES),
+        mvm=_unpack_product(once[PRODUCT]) if PRODUCT in once else None,
+        program=_unpack_program(once[PROGRAM]) if PROGRAM in once else None,
+        knobs=dict(_unpack_knob(data) for tag, data in reply.fields if tag == KNOB),
         newborn=bool(reply.flags & NEWBORN),
     )
+    _check_product(spec, sum_bits(reply))
     return spec, _text(once.get(FIRMWARE, b""))
+
+
+def sum_bits(reply: wire.HelloReply) -> int:
+    """Bits of the sums of a product; 0 on a board without. Raises `wire.Garbled`."""
+    for tag, data in reply.fields:
+        if tag == PRODUCT:
+            return int(wire.unpack_struct(_PRODUCT, data)[2])
+    return 0
+
+
+def _check_product(spec: Spec, bits: int) -> None:
+    if spec.mvm is None:
+        return
+    fit = 0
+    if 1 <= bits <= _MOST_SUM_BITS:
+        fit = requests.vectors_per_frame(spec.rows, spec.mvm.input_bits, spec.cols, bits)
+    if not fit:
+        raise wire.Garbled(f"a product of {spec.rows} rows with sums of {bits} bits fits no frame")
+
+
+def _unpack_product(data: bytes) -> MvmLimits:
+    inputs, converter, _, order, rows, amps, seconds = wire.unpack_struct(_PRODUCT, data)
+    if not (1 <= inputs <= 16 and 1 <= converter <= 16 and rows >= 1 and order < 2 and amps > 0):
+        raise wire.Garbled(f"a product of {inputs} bits in, {converter} bits out, order {order}")
+    return MvmLimits(
+        input_bits=inputs,
+        rows_at_once=rows,
+        converter_bits=converter,
+        amps_per_code=amps / _FEMTO,
+        row_order=_ROW_ORDERS[order],
+        seconds=seconds / _FEMTO,
+    )
+
+
+def _unpack_program(data: bytes) -> ProgramLimits:
+    levels, attempts, at_once = wire.unpack_struct(_PROGRAM, data)
+    if min(levels, attempts, at_once) < 1:
+        raise wire.Garbled(f"a write-verify of {levels} levels, {attempts} attempts")
+    return ProgramLimits(levels, attempts, at_once)
+
+
+def _unpack_knob(data: bytes) -> tuple[str, KnobLimits]:
+    low, high, step, size, length = wire.unpack_struct(_KNOB, data, exact=False)
+    text = data[_KNOB.size :]
+    if step <= 0 or low > high or size < 1 or not 1 <= length <= len(text):
+        raise wire.Garbled(f"a knob from {low} to {high} in steps of {step}, {size} values")
+    limits = Range(low / _FEMTO, high / _FEMTO, step / _FEMTO)
+    return _text(text[:length]), KnobLimits(limits, size, _text(text[length:]))
 
 
 def _text(data: bytes) -> str:
@@ -257,3 +376,65 @@ def _steps(values: Floats, limit: Range) -> wire.Codes:
 
 def _optional_steps(values: Floats | None, limit: Range | None) -> wire.Codes | None:
     return None if values is None or limit is None else _steps(values, limit)
+
+
+# --------------------------------------------------------------------------- the rest
+
+
+def window_codes(
+    cells: Cells, low: ArrayLike, high: ArrayLike, spec: Spec
+) -> tuple[wire.Codes, wire.Codes]:
+    """Windows in siemens as the read codes inside them, lowest and highest, a cell.
+
+    A reading k lsb lies in low..high exactly when ceil(low / lsb) <= k <= floor(high / lsb).
+    Raises ValueError (shape), or `Refused` where no reading can lie in a window, or where
+    there are more distinct ones than the board takes.
+    """
+    lsb, model = spec.reading.lsb, spec.model
+    lows, highs = (np.broadcast_to(np.asarray(v, np.float64), cells.shape) for v in (low, high))
+    top = round(spec.reading.highest / lsb)
+    first = np.ceil(np.clip(lows / lsb - 1e-6, 0, 2**20))
+    last = np.floor(np.clip(highs / lsb + 1e-6, -1, top))
+    bad = ~(first <= last)
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise Refused(
+            f"no reading of {model} lies in {lows[i]:g} to {highs[i]:g} S; it reads up to "
+            f"{spec.reading.highest:g} S in steps of {lsb:g} S"
+        )
+    codes = first.astype(np.int64), last.astype(np.int64)
+    levels = len(set(zip(*(column.tolist() for column in codes), strict=True)))
+    if spec.program is not None and levels > spec.program.levels:
+        raise Refused(f"{levels} distinct windows in one call; {model} takes {spec.program.levels}")
+    return codes
+
+
+def programmed(answers: Sequence[wire.Frame], spec: Spec) -> Programmed:
+    """What PROGRAM answers say, one after the other; all of them were read before."""
+    replies = [requests.ProgramReply.unpack(answer.payload) for answer in answers]
+
+    def column(name: str) -> wire.Codes:
+        return np.concatenate([np.empty(0, np.int64), *(getattr(r, name) for r in replies)])
+
+    return Programmed(
+        siemens=siemens(column("codes"), spec.reading.lsb),
+        ok=column("verdicts") == wire.Verdict.ARRIVED,
+        sets=column("sets"),
+        resets=column("resets"),
+        reads=column("reads"),
+    )
+
+
+def knob_codes(knob: str, values: ArrayLike, spec: Spec) -> wire.Codes:
+    """Settings of a knob in steps. Raises ValueError (number of them) or `Refused` (range)."""
+    limits = spec.knobs[knob]
+    floats = np.atleast_1d(np.asarray(values, np.float64))
+    if floats.shape != (limits.size,):
+        raise ValueError(f"knob {knob!r} takes {limits.size} values, not {floats.shape}")
+    bad = limits.range.first_outside(floats)
+    if bad is not None:
+        raise Refused(
+            f"{knob} {bad:.6g} is not within {limits.range.low:g} to {limits.range.high:g} in "
+            f"steps of {limits.range.step:g} (the limits of {spec.model})"
+        )
+    return _steps(floats, limits.range)

@@ -8,10 +8,13 @@ This module is light: pyserial is imported when a device is opened.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rramhil.device import Address, Device, Driver, Refused
 
 DEFAULT_BAUD = 3_000_000
 DEFAULT_TIMEOUT = 1.0
+DEFAULT_WINDOW = 8
 
 
 def open_board(address: Address) -> Device:
@@ -23,7 +26,29 @@ def open_board(address: Address) -> Device:
     baud = _positive(address, "baud", DEFAULT_BAUD)
     if baud != int(baud):
         raise Refused(f"baud={baud:g} (in {address}) is not a whole number of bits per second")
-    return SerialDevice(address.path, int(baud), _positive(address, "timeout", DEFAULT_TIMEOUT))
+    window = _positive(address, "window", DEFAULT_WINDOW)
+    if window != int(window) or window > 64:
+        raise Refused(f"window={window:g} (in {address}) is not a whole number from 1 to 64")
+    trace = address.options.get("trace")
+    if trace == "":
+        raise Refused(f"trace= (in {address}) names no file; write for example trace=link.jsonl")
+    return SerialDevice(
+        address.path,
+        int(baud),
+        _positive(address, "timeout", DEFAULT_TIMEOUT),
+        window=int(window),
+        trace=Path(trace) if trace else None,
+    )
+
+
+def scan() -> list[str]:
+    """The addresses of serial ports, each with what answers HELLO there, if anything does.
+
+    Nothing but HELLO is sent, at the default baud. A port that somebody uses is left alone.
+    """
+    from .scanning import scan_ports
+
+    return scan_ports(DEFAULT_BAUD)
 
 
 def _positive(address: Address, option: str, default: float) -> float:
@@ -46,5 +71,8 @@ driver = Driver(
     options={
         "baud": f"bits per second of the serial line (default {DEFAULT_BAUD}; a socket has none)",
         "timeout": f"seconds of silence after which the link is lost (default {DEFAULT_TIMEOUT:g})",
+        "window": f"requests in flight, at most what the board offers (default {DEFAULT_WINDOW})",
+        "trace": "file for every byte of the link, with times, as JSON lines (default: none)",
     },
+    scan=scan,
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from boards import host, serving
+from boards import Altered, host, serving
 from fakes import FakeDie
 
 from rramhil.address import open_device
@@ -98,9 +98,8 @@ def test_a_board_on_its_own_clock_is_the_emulator_itself_in_frames_of_64_cells()
 
 
 def test_a_board_that_takes_fewer_cells_a_frame_gets_fewer() -> None:
-    class Small(Board):
-        def answer(self, frame: Frame) -> Frame:
-            answer = super().answer(frame)
+    class Small(Altered):
+        def change(self, frame: Frame, answer: Frame) -> Frame:
             if frame.type != Type.HELLO:
                 return answer
             reply = wire.HelloReply.unpack(answer.payload)
@@ -202,13 +201,18 @@ def test_a_pulse_without_an_answer_is_never_repeated_and_its_cells_are_in_doubt(
         with host(url, 0.4) as device:
             with pytest.raises(LinkLost, match="does not answer") as lost:
                 device.apply(a_set(np.arange(200)))
-            assert lost.value.maybe.tolist() == list(range(128))
+            assert lost.value.maybe.tolist() == list(range(200))
+            landed = device.landed
+            assert landed is not None
+            assert landed.doubtful.tolist() == list(range(64, 128))
+            assert landed.done.tolist() == [*range(64), *range(128, 200)]
+            assert "136 cells had been pulsed before, 64 are in doubt, 0 were" in str(lost.value)
             for call in (lambda: device.apply(a_set([1])), lambda: device.read([1])):
                 with pytest.raises(Refused, match="open the device again"):
                     call()
-        assert die.pulses_counted(Kind.SET).sum() == 64
+        assert die.pulses_counted(Kind.SET).sum() == 136
         with host(url) as device:
-            device.apply(a_set(np.arange(64, 200)))
+            device.apply(a_set(np.arange(64, 128)))
     assert die.pulses_counted(Kind.SET)[:200].tolist() == [1] * 200
 
 
@@ -220,10 +224,17 @@ def test_a_pulse_whose_answer_got_lost_was_sent_once() -> None:
 
     die, board = fake_board()
     with serving(board, Unplugged()) as url, host(url) as device:
-        with pytest.raises(LinkLost, match="disconnected") as lost:
+        with pytest.raises(LinkLost, match="other side closed it") as lost:
             device.apply(a_set([5, 6]))
         assert lost.value.maybe.tolist() == [5, 6]
     assert die.pulses_counted(Kind.SET)[[5, 6]].tolist() == [1, 1]
+
+
+def always(error: DeviceError) -> Callable[[Pulse], None]:
+    def landing(pulse: Pulse) -> None:
+        raise error
+
+    return landing
 
 
 def nth(number: int, error: DeviceError) -> Callable[[Pulse], None]:
@@ -254,9 +265,10 @@ def test_a_refusal_by_the_board_is_refused_only_when_nothing_was_pulsed() -> Non
         with pytest.raises(DeviceFault, match="64 cells had been pulsed before") as fault:
             device.apply(a_set(np.arange(100)))
         assert fault.value.maybe.tolist() == list(range(64))
-        die.landing = nth(1, Refused("the interlock is open"))
+        die.landing = always(Refused("the interlock is open"))
         with pytest.raises(Refused, match="refused: the interlock is open"):
             device.apply(a_set(np.arange(100)))
+        die.landing = None
         device.apply(a_set([7]))
 
 
@@ -297,7 +309,7 @@ def test_a_second_host_is_turned_away_and_the_next_is_welcome() -> None:
     _, board = fake_board()
     with serving(board) as url:
         with host(url) as first:
-            with pytest.raises(Refused, match="no board answers"):
+            with pytest.raises(Refused, match=r"another host uses the board at .* end it first"):
                 host(url, 0.3)
             first.read([1])
         host(url).close()
@@ -319,18 +331,20 @@ def test_a_second_host_is_turned_away_and_the_next_is_welcome() -> None:
     ],
 )
 def test_a_board_that_is_none_is_refused(answer: Callable[[Frame], Frame], sentence: str) -> None:
-    _, board = fake_board()
-    board.answer = answer  # type: ignore[method-assign]
-    with serving(board) as url, pytest.raises(Refused, match=sentence):
+    class Other(Altered):
+        def change(self, frame: Frame, _: Frame) -> Frame:
+            return answer(frame)
+
+    with serving(Other(FakeDie())) as url, pytest.raises(Refused, match=sentence):
         host(url)
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x01\x02\x03", b"\x05\x00"])
 def test_an_answer_that_makes_no_sense_is_a_fault(payload: bytes) -> None:
-    class Odd(Board):
-        def answer(self, frame: Frame) -> Frame:
-            if frame.type == Type.HELLO:
-                return super().answer(frame)
+    class Odd(Altered):
+        def change(self, frame: Frame, answer: Frame) -> Frame:
+            if frame.type not in (Type.READ, Type.APPLY):
+                return answer
             return Frame(frame.type | wire.REPLY, frame.seq, payload)
 
     with serving(Odd(FakeDie())) as url:

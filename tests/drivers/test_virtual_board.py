@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rramhil.device import DeviceFault, Kind, Pulse, Refused
-from rramhil_drivers import scales, wire
+from rramhil_drivers import requests, scales, wire
 from rramhil_drivers.virtual_board import REMEMBERED, Board
 from rramhil_drivers.wire import Frame, Nak, Type, Why
 
@@ -19,9 +19,15 @@ SESSION = 77
 
 
 def greeted(die: FakeDie | None = None, seq: int = 0) -> Board:
-    board = Board(die or FakeDie(), follow_wall_clock=False)
+    """A board in a session, armed, whose clock stands still."""
+    board = Board(die or FakeDie(), follow_wall_clock=False, now=lambda: 7.0)
     board.answer(hello(SESSION, seq))
+    board.answer(arm(seq=seq))
     return board
+
+
+def arm(session: int = SESSION, milliseconds: int = 200, seq: int = 0) -> Frame:
+    return Frame(Type.ARM, seq, requests.Arm(session, milliseconds).pack())
 
 
 def hello(session: int = SESSION, seq: int = 0) -> Frame:
@@ -134,7 +140,7 @@ def test_what_a_board_does_not_know_it_says_and_does_not_do() -> None:
     assert why(board.answer(Frame(Type.HELLO, 4, b"abc"))) is Why.LAYOUT
     assert why(board.answer(Frame(Type.READ, 5, wire.pack_cells(np.array([9999]))))) is Why.REFUSED
     assert why(board.answer(apply(6, session=SESSION + 1))) is Why.SESSION
-    newer = Frame(Type.READ, 7, read(7).payload, version=2)
+    newer = Frame(Type.READ, 7, read(7).payload, version=3)
     assert why(board.answer(newer)) is Why.VERSION
     assert not board.counts.any()
 
@@ -142,8 +148,11 @@ def test_what_a_board_does_not_know_it_says_and_does_not_do() -> None:
 def test_a_new_session_forgets_the_old_one() -> None:
     board = greeted()
     board.answer(apply(1))
+    assert why(board.answer(hello(SESSION + 1))) is Why.BUSY
+    board.answer(arm(milliseconds=0))
     board.answer(hello(SESSION + 1))
     assert why(board.answer(apply(2))) is Why.SESSION
+    board.answer(arm(SESSION + 1))
     assert board.answer(apply(1, session=SESSION + 1)).type == Type.APPLY | wire.REPLY
     assert board.counts.sum() == 2
 
@@ -164,7 +173,9 @@ def test_a_fault_halts_the_session_until_the_next_hello() -> None:
     die.landing = None
     assert why(board.answer(apply(2))) is Why.HALTED
     assert board.answer(read(3)).type == Type.READ | wire.REPLY
+    assert why(board.answer(arm())) is Why.HALTED
     board.answer(hello(SESSION + 1))
+    board.answer(arm(SESSION + 1))
     assert board.answer(apply(1, session=SESSION + 1)).type == Type.APPLY | wire.REPLY
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rramhil.device import Cells, Ints, Kind, Pulse
 from rramhil_drivers.emulator.chipfile import ChipFile
 from rramhil_drivers.emulator.faults import STUCK, draw_faults, tile_generator
+from rramhil_drivers.emulator.noise import Noise
 from rramhil_drivers.emulator.physics import F32
 
 FAULTS, FIXED, BIRTH, FORMING = range(4)  # purposes of the generators of a tile
@@ -110,9 +111,9 @@ class CellArray(ABC):
         """Conductance of `cells` at `now`, siemens, without read noise."""
 
     @abstractmethod
-    def look(self, cells: Cells, now: float, rng: np.random.Generator) -> F32:
+    def look(self, cells: Cells, now: float, noise: Noise) -> F32:
         """One noisy reading of `cells` at `now`, siemens, before the converter."""
 
     @abstractmethod
-    def pulse(self, pulse: Pulse, now: float, rng: np.random.Generator) -> None:
+    def pulse(self, pulse: Pulse, now: float, noise: Noise) -> None:
         """Apply a checked pulse that ends at `now`."""

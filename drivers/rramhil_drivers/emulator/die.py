@@ -28,10 +28,11 @@ from rramhil.device import (
 from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile
 from rramhil_drivers.emulator.converter import convert_product
+from rramhil_drivers.emulator.noise import Noise
 from rramhil_drivers.emulator.pulsed import PulsedCells
 from rramhil_drivers.emulator.statistical import StatisticalCells
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class VirtualClock(Clock):
@@ -52,6 +53,23 @@ class VirtualClock(Clock):
     def set(self, seconds: float) -> None:
         """Take on the time of a saved state."""
         self._now = seconds
+
+
+class _Call:
+    """A call that comes in parts: what is left of it, and whether its first part has come."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.begun = False
+
+    def size_of_part(self, size: int) -> int:
+        """What `size` counts for: the first part counts for the whole call, others for 0."""
+        if not self.left:
+            return size
+        counted = 0 if self.begun else self.left
+        self.left = max(self.left - size, 0)
+        self.begun = self.left > 0
+        return counted
 
 
 class EmulatedDie(Device):
@@ -78,8 +96,10 @@ class EmulatedDie(Device):
         self.spec = make_spec(chip, serial or f"{chip.name}-{die}", count, home, newborn)
         self.clock: VirtualClock = VirtualClock()
         self._cells = _make_cells(chip, die, count, formed)
-        self._rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, die])))
+        self._noise = Noise.seeded(seed, die)
+        self._call = _Call()
         self._settings = chip.settings()
+        self._seen: NDArray[np.float32] = np.empty(0, np.float32)
         self._lock = threading.RLock()
         self._closed = False
         # Faults and laws decide what a saved state means; noise seeds do not.
@@ -96,8 +116,9 @@ class EmulatedDie(Device):
                 return np.empty(0, dtype=np.float32)
             self._cells.wake(flat)
             limits = self.spec.reading
-            self.clock.sleep(limits.seconds * -(-flat.size // limits.cells_at_once))
-            return quantise(self._cells.look(flat, self.clock.now(), self._rng), limits)
+            size = self._call.size_of_part(flat.size)
+            self.clock.sleep(limits.seconds * -(-size // limits.cells_at_once))
+            return quantise(self._cells.look(flat, self.clock.now(), self._noise), limits)
 
     def apply(self, pulse: Pulse) -> None:
         self.spec.check_pulse(pulse)
@@ -107,10 +128,10 @@ class EmulatedDie(Device):
                 return
             self._cells.wake(pulse.cells)
             settings = self._settings[pulse.kind]
-            groups = -(-pulse.cells.size // settings.cells_at_once)
+            groups = -(-self._call.size_of_part(pulse.cells.size) // settings.cells_at_once)
             self.clock.sleep(groups * (pulse.seconds + settings.overhead_seconds))
             self._cells.count(pulse)
-            self._cells.pulse(pulse, self.clock.now(), self._rng)
+            self._cells.pulse(pulse, self.clock.now(), self._noise)
 
     def mvm(self, tile: int, inputs: ArrayLike) -> Ints:
         codes = self.spec.check_inputs(tile, inputs)
@@ -120,15 +141,28 @@ class EmulatedDie(Device):
             cells = self.spec.cells(tile, *np.indices((self.spec.rows, self.spec.cols)))
             self._cells.wake(cells)
             groups = -(-self.spec.rows // converter.rows_at_once)
-            shots = len(codes) * converter.input_bits * groups
+            begun = self._call.begun
+            shots = self._call.size_of_part(len(codes)) * converter.input_bits * groups
             self.clock.sleep(shots * converter.seconds)
-            g = self._cells.look(cells, self.clock.now(), self._rng)
+            if not begun:
+                self._seen = self._cells.look(cells, self.clock.now(), self._noise)
+            g = self._seen
         return convert_product(converter, codes, g.reshape(self.spec.rows, self.spec.cols))
 
     def close(self) -> None:
         self._closed = True
 
     # --------------------------------------------------------------- beyond the contract
+
+    def expect(self, size: int) -> None:
+        """The calls that follow are parts of one call of `size` cells (or input vectors).
+
+        They do together what the one would do, bit for bit: its device time passes at the
+        first, and a product sees the cells once. A call of another kind in between is the
+        caller's error; 0 ends it.
+        """
+        with self._lock:
+            self._call.left, self._call.begun = size, False
 
     def pulses_counted(self, kind: Kind) -> Ints:
         """Pulses of `kind` that each cell of the die has seen: the silicon's own count."""
@@ -144,7 +178,7 @@ class EmulatedDie(Device):
                 "serial": self.spec.serial,
                 "identity": self._identity,
                 "clock": self.clock.now(),
-                "generator": self._rng.bit_generator.state,
+                "generators": self._noise.saved(),
             }
             text = json.dumps(head, default=_plain).encode()
             arrays = {"head": np.frombuffer(text, dtype=np.uint8), **self._cells.saved()}
@@ -172,7 +206,7 @@ class EmulatedDie(Device):
             self._check_open()
             self._cells.restore(arrays)
             self.clock.set(float(head["clock"]))
-            self._rng.bit_generator.state = _generator_state(head["generator"])
+            self._noise.restore(head["generators"])
 
     def _check_open(self) -> None:
         if self._closed:
@@ -248,8 +282,3 @@ def _unpack(state: bytes, serial: str) -> tuple[dict[str, Any], dict[str, NDArra
 
 def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
-
-
-def _generator_state(saved: dict[str, Any]) -> dict[str, Any]:
-    inner = {k: np.array(v, dtype=np.uint64) for k, v in saved["state"].items()}
-    return {**saved, "state": inner}

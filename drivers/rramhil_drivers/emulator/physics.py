@@ -149,16 +149,18 @@ def reset_target(
     sl_shift: Halves,
     hrs_shift: Halves,
     rng: np.random.Generator,
+    cycle: np.random.Generator,
 ) -> F32:
     """Conductance after a RESET pulse: an abrupt drop, or a small one; never a rise.
 
     The drop happens when drive + noise passes the threshold of the present conductance and
     of the cell, so its probability is the normal distribution function of the overdrive.
+    `rng` draws that noise, `cycle` the level after the drop.
     """
     count = g.size
     over = drive - threshold(g) - sl_shift + np.float32(law.pulse_sd) * normals(rng, count)
     fresh = np.where(g > hrs.full_siemens, np.float32(hrs.cycle_sd), np.float32(hrs.repeat_sd))
-    floor = hrs_landing(hrs, drive, as_f32(hrs_shift + fresh * normals(rng, count)))
+    floor = hrs_landing(hrs, drive, as_f32(hrs_shift + fresh * normals(cycle, count)))
     rate = np.float32(law.creep) * np.exp(np.minimum(over, 0) * np.float32(1 / law.creep_volts))
     crept = np.maximum(g * (1 - rate), np.minimum(g, floor))
     return as_f32(np.where(over > 0, np.minimum(g, floor), crept))
@@ -206,12 +208,19 @@ class RelaxationLaw:
         return as_f32(self.mean(g) * progress + self.spread(g) * (early * z[0] + late * z[1]))
 
 
-def read_noise(law: Noise, sd: LevelTable, g: F32, trapped: Any, rng: np.random.Generator) -> F32:
+def read_noise(
+    law: Noise,
+    sd: LevelTable,
+    g: F32,
+    trapped: Any,
+    rng: np.random.Generator,
+    telegraph: np.random.Generator,
+) -> F32:
     """One noisy look at `g`: normal, and telegraph steps in the cells that are `trapped`."""
     noisy = g + sd(g) * normals(rng, g.size)
     where = np.flatnonzero(trapped)
     if where.size:
-        caught = rng.random(where.size, dtype=np.float32) < 0.5
+        caught = telegraph.random(where.size, dtype=np.float32) < 0.5
         noisy[where] -= np.float32(law.telegraph_fraction) * g[where] * caught
     return noisy
 

@@ -12,6 +12,7 @@ from rramhil.device import Cells, Kind, Pulse
 from rramhil_drivers.emulator.cells import FORMING, CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws
 from rramhil_drivers.emulator.faults import FORMED, STUCK, TELEGRAPH, tile_generator
+from rramhil_drivers.emulator.noise import Noise
 from rramhil_drivers.emulator.physics import (
     F32,
     LevelTable,
@@ -119,10 +120,10 @@ class PulsedCells(CellArray):
         lowest, highest = self.laws.hrs.lowest_siemens, self.laws.set.limit_siemens
         return as_f32(np.where(stamp > 0, np.clip(moved, lowest, highest), g))
 
-    def look(self, cells: Cells, now: float, rng: np.random.Generator) -> F32:
+    def look(self, cells: Cells, now: float, noise: Noise) -> F32:
         trapped = self.flags[cells] & TELEGRAPH
         g = self.conductance(cells, now)
-        return read_noise(self.laws.noise, self.noise_sd, g, trapped, rng)
+        return read_noise(self.laws.noise, self.noise_sd, g, trapped, noise.read, noise.telegraph)
 
     @staticmethod
     def _ages(times: NDArray[np.float64], now: float) -> NDArray[np.float64]:
@@ -130,35 +131,35 @@ class PulsedCells(CellArray):
 
     # ------------------------------------------------------------------------- pulsing
 
-    def pulse(self, pulse: Pulse, now: float, rng: np.random.Generator) -> None:
+    def pulse(self, pulse: Pulse, now: float, noise: Noise) -> None:
         cells = pulse.cells
         flags = self.flags[cells]
         g = self.conductance(cells, now)
         gate = np.asarray(pulse.gate_volts, dtype=np.float32)
         volts = pulse.volts.astype(np.float32)
         if pulse.kind is Kind.RESET:
-            after = self._reset(cells, g, gate, volts, pulse.seconds, rng)
+            after = self._reset(cells, g, gate, volts, pulse.seconds, noise)
         else:
-            after = self._set(cells, g, gate, volts, pulse.seconds, flags, rng)
+            after = self._set(cells, g, gate, volts, pulse.seconds, flags, noise)
         able = ((flags & STUCK) == 0) & (((flags & FORMED) > 0) | (after > g))
         moved = able & (after != g)
-        self._write(cells[moved], after[moved], now, rng)
+        self._write(cells[moved], after[moved], now, noise)
 
     def _set(
         self, cells: Cells, g: F32, gate: F32, volts: F32, seconds: float,
-        flags: NDArray[np.uint8], rng: np.random.Generator,
+        flags: NDArray[np.uint8], noise: Noise,
     ) -> F32:  # fmt: skip
         law = self.laws.set
         seconds = min(max(seconds, law.widths[0].seconds), law.widths[-1].seconds)
         cell = (self.gate_z[cells], self.gain_z[cells])
-        ceiling = set_ceiling(law, seconds, gate, volts, cell, normals(rng, cells.size))
+        ceiling = set_ceiling(law, seconds, gate, volts, cell, normals(noise.pulse, cells.size))
         fresh = np.flatnonzero((flags & (FORMED | STUCK)) == 0)
         after = np.maximum(g, ceiling)
         if fresh.size:
             after[fresh] = g[fresh]
             ready = self._forms(cells[fresh], gate[fresh], volts[fresh])
             now_formed = fresh[ready]
-            after[now_formed] = form_result(self.laws.form, ceiling[now_formed], rng)
+            after[now_formed] = form_result(self.laws.form, ceiling[now_formed], noise.form)
             self.flags[cells[now_formed]] |= FORMED
         return after
 
@@ -173,19 +174,21 @@ class PulsedCells(CellArray):
         return (volts >= needed) & (gate >= np.float32(law.gate_volts) - np.float32(1e-4))
 
     def _reset(
-        self, cells: Cells, g: F32, gate: F32, volts: F32, seconds: float, rng: np.random.Generator
+        self, cells: Cells, g: F32, gate: F32, volts: F32, seconds: float, noise: Noise
     ) -> F32:
         laws = self.laws
         drive = reset_drive(laws.reset, seconds, gate, volts)
         sl, hrs = self.sl_shift[cells], self.hrs_shift[cells]
-        return reset_target(laws.reset, laws.hrs, self.threshold, drive, g, sl, hrs, rng)
+        return reset_target(
+            laws.reset, laws.hrs, self.threshold, drive, g, sl, hrs, noise.pulse, noise.cycle
+        )
 
-    def _write(self, cells: Cells, g: F32, now: float, rng: np.random.Generator) -> None:
+    def _write(self, cells: Cells, g: F32, now: float, noise: Noise) -> None:
         """Cells that moved: their new conductance, when, and how they will relax."""
         if not cells.size:
             return
         law = self.laws.relaxation
         self.written[cells] = g
         self.stamp[cells] = self.writes.stamp(now)
-        self.early[cells] = tukey(rng, cells.size, law.early_tail, law.largest)
-        self.late[cells] = tukey(rng, cells.size, law.late_tail, law.largest)
+        self.early[cells] = tukey(noise.early, cells.size, law.early_tail, law.largest)
+        self.late[cells] = tukey(noise.late, cells.size, law.late_tail, law.largest)

@@ -8,6 +8,7 @@ from rramhil.device import Cells, Kind, Pulse
 from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile, StatisticalLaw
 from rramhil_drivers.emulator.faults import FORMED, STUCK
+from rramhil_drivers.emulator.noise import Noise
 from rramhil_drivers.emulator.physics import (
     F32,
     as_f32,
@@ -36,11 +37,13 @@ class StatisticalCells(CellArray):
     def conductance(self, cells: Cells, now: float) -> F32:
         return as_f32(self.written[cells])
 
-    def look(self, cells: Cells, now: float, rng: np.random.Generator) -> F32:
-        return as_f32(self.written[cells] + np.float32(self.law.read_sd) * normals(rng, cells.size))
+    def look(self, cells: Cells, now: float, noise: Noise) -> F32:
+        return as_f32(
+            self.written[cells] + np.float32(self.law.read_sd) * normals(noise.read, cells.size)
+        )
 
-    def pulse(self, pulse: Pulse, now: float, rng: np.random.Generator) -> None:
-        z = self._errors(self.fixed[pulse.cells].astype(np.float32), rng)
+    def pulse(self, pulse: Pulse, now: float, noise: Noise) -> None:
+        z = self._errors(self.fixed[pulse.cells].astype(np.float32), noise.pulse)
         if pulse.kind is Kind.RESET:
             target = self._lowest(pulse.cells.size)
         else:

@@ -24,6 +24,7 @@ from boards import host
 
 from rramhil.device import Ints
 from rramhil_drivers.scales import KINDS
+from rramhil_drivers.wire import LEASE_MS
 
 FIRMWARE = Path(__file__).parent.parent / "drivers" / "firmware"
 BUILD_SECONDS = 100
@@ -39,18 +40,24 @@ def compiler() -> str:
     return found
 
 
-def built(sanitized: bool = True) -> Path:
-    """The folder with `board` and `test_core`, built once a test run; skips without a compiler."""
-    return _build(sanitized)
+def built(sanitized: bool = True, lease_ms: int = LEASE_MS) -> Path:
+    """The folder with `board` and `test_core`, built once a test run; skips without a compiler.
+
+    `lease_ms`: the longest lease that the board is compiled for.
+    """
+    return _build(sanitized, lease_ms)
 
 
 @functools.cache
-def _build(sanitized: bool) -> Path:
+def _build(sanitized: bool, lease_ms: int) -> Path:
     cc = compiler()
     folder = Path(tempfile.mkdtemp(prefix="rramhil-firmware-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     done = subprocess.run(
-        ["make", "-C", FIRMWARE, f"CC={cc}", f"BUILD={folder}", f"SANITIZE={int(sanitized)}"],
+        [
+            "make", "-C", FIRMWARE, f"CC={cc}", f"BUILD={folder}", f"SANITIZE={int(sanitized)}",
+            "OPTIMIZE=-O1", f"CFLAGS=-DRR_LEASE_MS={lease_ms}u",
+        ],
         capture_output=True, text=True, timeout=BUILD_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -102,14 +109,14 @@ def options(**chosen: object) -> list[str]:
 
 @contextmanager
 def firmware_board(
-    folder: Path, *, sanitized: bool = True, **chosen: object
+    folder: Path, *, sanitized: bool = True, lease_ms: int = LEASE_MS, **chosen: object
 ) -> Iterator[FirmwareBoard]:
     """A board whose die lives in `folder`; `chosen` as in `board --help`. Checks how it ends.
 
     A board that was told to die in a pulse has status 3; any other must end with 0.
     """
     state = folder / "die"
-    command = [str(built(sanitized) / "board"), "--until-eof", "--state", str(state)]
+    command = [str(built(sanitized, lease_ms) / "board"), "--until-eof", "--state", str(state)]
     environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}
     with subprocess.Popen(
         [*command, *options(**chosen)], env=environment, text=True,

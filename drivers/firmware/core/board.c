@@ -45,7 +45,7 @@ void board_byte(struct board *board, uint8_t byte) {
         wait_urgently(board, &urgent);
         return;
     }
-    if (ours) {
+    if (ours && urgent.type != HELLO) {
         lease_heard(&board->lease);
     }
     if (ours && urgent.type == STATUS && frame_payload_length(frame) == 0) {

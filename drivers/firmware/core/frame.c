@@ -78,6 +78,7 @@ void frame_send(uint8_t *bytes, uint8_t type, uint16_t seq, size_t length) {
     bytes[1] = type;
     put16(bytes + 2, seq);
     put32(bytes + body, crc32(bytes, body));
+    hal_byte_out(0);
     cobs_encode(bytes, body + 4u, hal_byte_out);
     hal_byte_out(0);
 }

@@ -58,10 +58,6 @@ static bool check_windows(const struct program *program, struct refusal *why) {
 }
 
 bool program_check(const struct program *program, struct refusal *why) {
-    if (program->cells.count > hal_chip()->programs.cells_at_once) {
-        *why = refuse(WHY_REFUSED, SAY_TOO_MANY, program->cells.count);
-        return false;
-    }
     return cells_check(&program->cells, why) && check_windows(program, why);
 }
 

@@ -181,10 +181,6 @@ static void say_other(struct text *text, const struct refusal *refusal) {
     case SAY_LEVELS:
         say(text, "more than ", chip->programs.levels, " windows in one request");
         break;
-    case SAY_TOO_MANY:
-        say(text, "", refusal->value, " cells in one PROGRAM; it takes ");
-        text_number(text, chip->programs.cells_at_once);
-        break;
     case SAY_NO_KNOB:
         say(text, "there is no knob ", refusal->value, "");
         break;

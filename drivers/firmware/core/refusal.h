@@ -32,7 +32,6 @@ enum sentence {
     SAY_NO_TILE,    /* cell: the tile */
     SAY_WINDOW,     /* cell */
     SAY_LEVELS,
-    SAY_TOO_MANY,   /* value: cells */
     SAY_NO_KNOB,    /* value: the knob */
     SAY_VALUES,     /* kind: the knob, value: how many */
     SAY_SETTING,    /* kind: the knob, value: steps */

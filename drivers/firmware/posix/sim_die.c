@@ -49,7 +49,7 @@ static struct hal_chip chip = {
         {1, HAL_HAS_GATE | HAL_HAS_LIMIT, RANGE_VOLTS, RANGE_WIDTH, RANGE_GATE, RANGE_LIMIT},
     },
     {INPUT_BITS, CONVERTER_BITS, SUM_BITS, 0, ROWS_AT_ONCE, AMPS_PER_CODE, 100 * NANOSECOND},
-    {16, 40, 32, {70, 2, 300, 250, 0, 300}, {70, 2, 300, 400, 0, 300}},
+    {16, 40, 1, {70, 2, 300, 250, 0, 300}, {70, 2, 300, 400, 0, 300}},
     knobs, 1,
 };
 

@@ -153,7 +153,7 @@ class Conversation:
 
     def _answer(self, frame: Frame, answer: Frame) -> None:
         self._watch.answered(frame, answer)
-        data = wire.encode(answer)
+        data = b"\0" + wire.encode(answer)
         self._leaving.append((self._out.passed(len(data), time.monotonic()), data))
         self._send()
         self._watch.replied(frame)
@@ -242,7 +242,7 @@ def _turn_away(caller: socket.socket, receiver: wire.Receiver) -> bool:
         data = caller.recv(_CHUNK)
         for frame in receiver.feed(data):
             answer = nak(frame, Why.BUSY, "its line is in use by another host")
-            caller.sendall(wire.encode(answer))
+            caller.sendall(b"\0" + wire.encode(answer))
         return bool(data)
     except OSError:
         return False

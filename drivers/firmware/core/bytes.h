@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 static inline uint16_t get16(const uint8_t *at) {
-    return (uint16_t)(at[0] | (uint16_t)(at[1] << 8));
+    return (uint16_t)(at[0] | (unsigned)at[1] << 8);
 }
 
 static inline uint32_t get32(const uint8_t *at) {

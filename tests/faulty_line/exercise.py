@@ -6,90 +6,42 @@ call the host opens the board again, reads the cells in doubt and asks the chip'
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from random import Random
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rramhil.address import open_device
 from rramhil.device import Cells, DeviceError, Floats, Ints, Kind, Pulse, Refused
-from rramhil_drivers import scales, wire
+from rramhil_drivers import requests, scales, wire
 from rramhil_drivers.serial_device import SerialDevice
-from rramhil_drivers.wire import Type
+from rramhil_drivers.wire import Frame, Type
 
+from .books import Books, Tally, is_part
 from .line import Line
 from .protocol_faulty import plugged
 
 OPENINGS = 60
 """Times that a host tries to open a board before the run has failed."""
 
-FALSE_ACCEPTS = (
-    "garbled but accepted",
-    "answered but never arrived",
-    "executed but never sent",
-    "believed but never answered",
-    "claimed but never pulsed",
-)
-DOUBLED = ("executed twice", "pulsed more than asked")
-LOST = ("pulsed and not in the books", "in the books and not pulsed")
-RESYNC = ("undamaged but lost", "arrived but unanswered", "heard but not understood")
+SIZES = (1, 4, 16, 33, 64, 64, 130, 400)
+WORK = {
+    "read": 0.42,
+    "apply": 0.42,
+    "count": 0.05,
+    "product": 0.05,
+    "program": 0.05,
+    "abort": 0.002,
+    "pause": 0.0005,
+}
+"""Shares of what the host does; "pause" lets the lease run out."""
 
-
-@dataclass
-class Tally:
-    """What a run did, and what it found: `wrong` is empty on any line, or something is."""
-
-    frames: int = 0
-    calls: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    wrong: Counter[str] = field(default_factory=Counter)
-    doubts: int = 0
-    reopened: int = 0
-
-    def count(self, names: tuple[str, ...]) -> int:
-        return sum(self.wrong[name] for name in names)
-
-    def violations(self) -> dict[str, int]:
-        return {name: count for name, count in self.wrong.items() if count}
-
-
-class Books:
-    """Pulses of each kind and cell: `done`, `doubtful` as a ledger has them, `known` exactly."""
-
-    def __init__(self, cells: int) -> None:
-        shape = (len(scales.KINDS), cells)
-        self.done = np.zeros(shape, np.int64)
-        self.doubtful = np.zeros(shape, np.int64)
-        self.known = np.zeros(shape, np.int64)
-
-    def audit(self, counted: Ints, wrong: Counter[str]) -> None:
-        """Compare with what the chip counted, (kind, cell)."""
-        wrong["pulsed more than asked"] += _surplus(counted - self.known)
-        wrong["claimed but never pulsed"] += _surplus(self.known - counted)
-        wrong["pulsed and not in the books"] += _surplus(counted - self.done - self.doubtful)
-        wrong["in the books and not pulsed"] += _surplus(self.done - counted)
-
-
-def _is_part(done: Pulse, asked: Pulse) -> bool:
-    """Whether `done` is `asked`, or some of its cells, in every setting."""
-    if done.kind is not asked.kind or abs(done.seconds - asked.seconds) > 1e-12:
-        return False
-    place = {cell: i for i, cell in enumerate(asked.cells.tolist())}
-    where = [place.get(cell, -1) for cell in done.cells.tolist()]
-    return -1 not in where and all(
-        (one is None) == (other is None)
-        and (one is None or other is None or np.allclose(one, other[where], rtol=1e-9, atol=0))
-        for one, other in (
-            (done.volts, asked.volts),
-            (done.gate_volts, asked.gate_volts),
-            (done.limit_amps, asked.limit_amps),
-        )
-    )
-
-
-def _surplus(numbers: Ints) -> int:
-    return int(np.maximum(numbers, 0).sum())
+Values = Callable[[Frame, Frame], Mapping[Any, Any]]
+"""From a request and its answer to what the answer says of each cell (or input vector)."""
 
 
 def exercise(
@@ -116,15 +68,15 @@ class _Worker:
         with line.undisturbed():
             self.device = self._open()
             self.spec = self.device.spec
-            self.books = Books(self.spec.size)
-            self.books.known[:] = self._counted()
-        self.books.done[:] = self.books.known
+            self.books = Books(self._counted(), self.tally.wrong)
 
     def work(self, frames: int, audit_every: int) -> Tally:
         start = audited = self.line.frames
+        shares = list(WORK.values())
         try:
             while self.line.frames < start + frames:
-                self._step()
+                (name,) = self.random.choices(list(WORK), shares)
+                self._step(name)
                 if self.line.frames - audited >= audit_every:
                     audited = self.line.frames
                     self._audit()
@@ -134,81 +86,86 @@ class _Worker:
         self.tally.frames = self.line.frames - start
         return self.tally
 
-    def _step(self) -> None:
-        size = self.random.choice((1, 4, 16, 33, 64, 64, 130))
+    def _step(self, name: str) -> None:
+        self.tally.calls[name] += 1
+        self.line.forget_call()
+        size = self.random.choice(SIZES)
         cells = self.rng.permutation(self.spec.size)[:size]
-        chance = self.random.random()
-        if chance < 0.45:
-            self._read(cells)
-        elif chance < 0.93:
-            self._apply(cells)
-        else:
-            kind = self.random.choice(list(self.spec.pulses))
-            self._count(kind, cells)
+        getattr(self, "_" + name)(cells)
 
-    # ------------------------------------------------------------------ the calls
+    # ------------------------------------------------------------------ what changes nothing
 
     def _read(self, cells: Cells) -> None:
-        self.line.forget_call()
-        self.tally.calls["read"] += 1
         try:
             siemens = self.device.read(cells)
         except DeviceError as error:
-            self._recover(error, None)
+            self._recover(error)
             return
         codes = scales.read_codes(siemens, self.spec.reading.lsb)
         believed = dict(zip(cells.tolist(), codes.tolist(), strict=True))
-        self._check_belief(believed, Type.READ, wire.unpack_cells, wire.unpack_read_reply)
+        self._check_belief(believed, Type.READ, _said_of_reading)
 
-    def _count(self, kind: Kind, cells: Cells) -> None:
-        self.line.forget_call()
-        self.tally.calls["count"] += 1
-        number = scales.KINDS.index(kind)
+    def _count(self, cells: Cells) -> None:
+        kind = self.random.choice(list(self.spec.pulses))
         try:
             counts = self.device.counts(kind, cells)
         except DeviceError as error:
-            self._recover(error, None)
+            self._recover(error)
             return
-        believed = dict(zip(cells.tolist(), counts.tolist(), strict=True))
+        believed = {
+            (scales.KINDS.index(kind), cell): count
+            for cell, count in zip(cells.tolist(), counts.tolist(), strict=True)
+        }
+        self._check_belief(believed, Type.COUNT, _said_of_counting)
+        self.books.compare(kind, cells, counts)
 
-        def of_kind(payload: bytes) -> Cells:
-            asked, those = wire.unpack_count(payload)
-            return those if asked == number else those[:0]
+    def _product(self, cells: Cells) -> None:
+        if self.spec.mvm is None:
+            return
+        bits = self.spec.mvm.input_bits
+        tile = self.random.randrange(self.spec.tiles)
+        inputs = self.rng.integers(0, 2**bits, (len(cells), self.spec.rows))
+        try:
+            sums = self.device.mvm(tile, inputs)
+        except DeviceError as error:
+            self._recover(error)
+            return
+        spec = self.spec
 
-        self._check_belief(believed, Type.COUNT, of_kind, wire.unpack_count_reply)
-        self.tally.wrong["pulsed more than asked"] += _surplus(
-            counts - self.books.known[number, cells]
-        )
+        def said(request: Frame, answer: Frame) -> Mapping[Any, Any]:
+            asked = requests.Product.unpack(request.payload, spec.rows, bits)
+            width = scales.product_sum_bits(spec.mvm, spec.rows)
+            vectors = len(asked.inputs)
+            found = requests.unpack_product_reply(answer.payload, vectors, spec.cols, width)
+            return {(asked.tile, v.tobytes()): s.tobytes() for v, s in _pairs(asked.inputs, found)}
+
+        believed = {(tile, v.tobytes()): s.tobytes() for v, s in _pairs(inputs, sums)}
+        self._check_belief(believed, Type.PRODUCT, said)
+
+    def _check_belief(self, believed: Mapping[Any, Any], kind: Type, said: Values) -> None:
+        """Every value came in an answer of the board to a request for that very cell."""
+        known: dict[Any, set[Any]] = {}
+        asked = {frame.seq: frame for frame in self.line.requests if frame.type == kind}
+        for answer in self.line.answers:
+            request = asked.get(answer.seq)
+            if request is not None and answer.type == kind | wire.REPLY:
+                for what, value in said(request, answer).items():
+                    known.setdefault(what, set()).add(value)
+        wrong = sum(value not in known.get(what, ()) for what, value in believed.items())
+        self.tally.wrong["believed but never answered"] += wrong
+
+    # ------------------------------------------------------------------ what pulses
 
     def _apply(self, cells: Cells) -> None:
-        self.line.forget_call()
-        self.tally.calls["apply"] += 1
         pulse = self._pulse(cells)
-        number = scales.KINDS.index(pulse.kind)
         self.asked.append(pulse)
         try:
             self.device.apply(pulse)
         except DeviceError as error:
-            self._recover(error, pulse)
-            self._check_executed()
-            return
+            self._recover(error, {pulse.kind: 1})
+        else:
+            self.books.enter(pulse.kind, cells)
         self._check_executed()
-        self.books.done[number, cells] += 1
-        self.books.known[number, cells] += 1
-
-    def _check_executed(self) -> None:
-        """What the array saw was asked for, and not twice. A late frame is of an earlier call."""
-        executed = list(self.line.end.executed)
-        del self.line.end.executed[: len(executed)]
-        seen = Counter((p.kind, cell) for p in executed for cell in p.cells.tolist())
-        twice = sum(count - 1 for count in seen.values())
-        if not any(map(self._late, executed)):
-            self.tally.wrong["executed twice"] += twice
-        strange = sum(not any(_is_part(p, asked) for asked in self.asked) for p in executed)
-        self.tally.wrong["executed but never sent"] += strange
-
-    def _late(self, pulse: Pulse) -> bool:
-        return not _is_part(pulse, self.asked[-1])
 
     def _pulse(self, cells: Cells) -> Pulse:
         kind = self.random.choice(list(self.spec.pulses))
@@ -226,46 +183,70 @@ class _Worker:
         width = limits.seconds.low
         return Pulse(kind, cells, volts, gates, seconds=width, limit_amps=caps)
 
-    def _check_belief(self, believed, kind, cells_of, values_of) -> None:  # type: ignore[no-untyped-def]
-        """Every value came in an answer of the board to a request for that very cell."""
-        said: dict[int, set[int]] = {}
-        requests = {frame.seq: frame for frame in self.line.requests if frame.type == kind}
-        for answer in self.line.answers:
-            request = requests.get(answer.seq)
-            if request is not None and answer.type == kind | wire.REPLY:
-                cells = cells_of(request.payload)
-                values = values_of(answer.payload, cells.size)
-                for cell, value in zip(cells.tolist(), values.tolist(), strict=True):
-                    said.setdefault(cell, set()).add(value)
-        wrong = sum(value not in said.get(cell, ()) for cell, value in believed.items())
-        self.tally.wrong["believed but never answered"] += wrong
+    def _check_executed(self) -> None:
+        """What the array saw was asked for, and not twice. A late frame is of an earlier call."""
+        executed = list(self.line.end.executed)
+        del self.line.end.executed[: len(executed)]
+        seen = Counter((p.kind, cell) for p in executed for cell in p.cells.tolist())
+        if all(is_part(pulse, self.asked[-1]) for pulse in executed):
+            self.tally.wrong["executed twice"] += sum(count - 1 for count in seen.values())
+        strange = sum(not any(is_part(p, asked) for asked in self.asked) for p in executed)
+        self.tally.wrong["executed but never sent"] += strange
+
+    def _program(self, cells: Cells) -> None:
+        limits = self.spec.program
+        if limits is None:
+            return
+        steps = 10 + 20 * self.rng.integers(0, limits.levels, cells.size)
+        low = steps * self.spec.reading.lsb
+        try:
+            done = self.device.program(cells, low, low + 15 * self.spec.reading.lsb)
+        except DeviceError as error:
+            self._recover(error, dict.fromkeys((Kind.SET, Kind.RESET), limits.attempts))
+            return
+        self.books.enter(Kind.SET, cells, done.sets)
+        self.books.enter(Kind.RESET, cells, done.resets)
 
     # ------------------------------------------------------------------ bad days
 
-    def _recover(self, error: DeviceError, pulse: Pulse | None) -> None:
-        """Book a broken call, open the board again, read the cells in doubt, and go on."""
+    def _abort(self, cells: Cells) -> None:
+        """Stop the board, in the middle of nothing; what follows is refused."""
+        outputs = self.device.abort()
+        try:
+            self.device.read(cells)
+            self.tally.wrong["not off after an abort"] += 1
+        except Refused:
+            self.tally.calls["abort confirmed"] += outputs.off
+        self._reopen()
+
+    def _pause(self, cells: Cells) -> None:
+        """Be silent for longer than the lease."""
+        time.sleep(1.2e-3 * wire.LEASE_MS)
+
+    def _recover(self, error: DeviceError, pulses: Mapping[Kind, int] | None = None) -> None:
+        """Book a broken call, open the board again, read the cells in doubt, and go on.
+
+        `pulses`: how many of a kind each of its cells may have had.
+        """
         self._check_hearing(error)
-        if pulse is not None and not isinstance(error, Refused):
-            self.books.doubtful[scales.KINDS.index(pulse.kind), error.maybe] += 1
-            self.tally.doubts += error.maybe.size
+        self.tally.broken[type(error).__name__] += 1
+        doubts = pulses or {}
+        for kind, at_most in doubts.items():
+            self.books.doubt(kind, error.maybe, at_most)
+        self.tally.doubts += error.maybe.size
         for _ in range(OPENINGS):
             self._reopen()
-            if pulse is None or not error.maybe.size:
+            if not error.maybe.size:
                 return
             try:
                 self.device.read(error.maybe)
-                counts = self.device.counts(pulse.kind, error.maybe)
+                counts = {kind: self.device.counts(kind, error.maybe) for kind in doubts}
             except DeviceError:
                 continue
-            self._resolve(scales.KINDS.index(pulse.kind), error.maybe, counts)
+            for kind, counted in counts.items():
+                self.books.resolve(kind, error.maybe, counted, doubts[kind])
             return
         raise RuntimeError("no reading of the cells in doubt succeeded")
-
-    def _resolve(self, kind: int, cells: Cells, counts: Ints) -> None:
-        landed = counts - self.books.known[kind, cells]
-        self.tally.wrong["pulsed more than asked"] += int((landed > 1).sum())
-        self.tally.wrong["claimed but never pulsed"] += int((landed < 0).sum())
-        self.books.known[kind, cells] = counts
 
     def _check_hearing(self, error: DeviceError) -> None:
         """A host that gave up must have missed an answer: one that came was understood."""
@@ -301,4 +282,22 @@ class _Worker:
     def _audit(self) -> None:
         with self.line.undisturbed():
             self._reopen()
-            self.books.audit(self._counted(), self.tally.wrong)
+            self.books.audit(self._counted())
+
+
+def _said_of_reading(request: Frame, answer: Frame) -> Mapping[Any, Any]:
+    cells = wire.unpack_cells(request.payload)
+    codes = wire.unpack_read_reply(answer.payload, cells.size)
+    return dict(zip(cells.tolist(), codes.tolist(), strict=True))
+
+
+def _said_of_counting(request: Frame, answer: Frame) -> Mapping[Any, Any]:
+    kind, cells = wire.unpack_count(request.payload)
+    counts = wire.unpack_count_reply(answer.payload, cells.size)
+    return {(kind, cell): n for cell, n in zip(cells.tolist(), counts.tolist(), strict=True)}
+
+
+def _pairs(
+    inputs: NDArray[np.integer], sums: NDArray[np.integer]
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    return list(zip(inputs.astype(np.int64), sums.astype(np.int64), strict=True))

@@ -7,11 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 from rramhil.address import open_device
 from rramhil_drivers import board as process
+from rramhil_drivers import requests, wire
 from rramhil_drivers.serial_device import SerialDevice
 from rramhil_drivers.virtual_board import Board, Steps
-from rramhil_drivers.wire import Frame
+from rramhil_drivers.wire import Frame, Nak, Type, Why
 
 
 class Altered(Board):
@@ -55,3 +58,30 @@ def host(url: str, timeout: float = 10.0, more: str = "") -> SerialDevice:
     device = open_device(f"serial:{url}?timeout={timeout}{more}")
     assert isinstance(device, SerialDevice)
     return device
+
+
+# --------------------------------------------------------------------------- frames
+
+SESSION = 77
+
+
+def hello(session: int = SESSION, seq: int = 0) -> Frame:
+    return Frame(Type.HELLO, seq, wire.Hello(session).pack())
+
+
+def arm(session: int = SESSION, milliseconds: int = 200, seq: int = 0) -> Frame:
+    return Frame(Type.ARM, seq, requests.Arm(session, milliseconds).pack())
+
+
+def apply(seq: int, cell: int = 3, session: int = SESSION, volts: int = 100) -> Frame:
+    one = np.array([cell])
+    pulse = wire.Apply(session, 0, 1000, one, np.array([volts]), np.array([150]))
+    return Frame(Type.APPLY, seq, pulse.pack())
+
+
+def read(seq: int) -> Frame:
+    return Frame(Type.READ, seq, wire.pack_cells(np.array([1, 2])))
+
+
+def why(answer: Frame) -> Why | None:
+    return Why(Nak.unpack(answer.payload).why) if answer.type == Type.NAK else None

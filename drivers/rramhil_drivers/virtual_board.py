@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rramhil.device import Device, DeviceError, Pulse, Refused
+from rramhil.device import Device, DeviceError, DeviceFault, Pulse, Refused
 
 from . import requests, scales, wire
 from .outputs import Supplies
@@ -73,6 +73,7 @@ class Board:
         self._expected = 0
         self._follow = follow_wall_clock
         self._ahead = device.clock.now() - now()
+        self._known = self._known_types()
 
     @property
     def stopping(self) -> bool:
@@ -138,7 +139,7 @@ class Board:
     def _do(self, frame: Frame) -> Steps:
         if frame.type == Type.HELLO:
             return self._hello(frame)
-        if not self._knows(frame.type):
+        if frame.type not in self._known:
             return nak(frame, Why.TYPE, f"this board knows no request of type {frame.type}")
         if self._session is None:
             return nak(frame, Why.SESSION, "no session since this board started; say HELLO")
@@ -157,8 +158,9 @@ class Board:
             return _reply(frame, self._begin_call(frame.payload))
         return self._arm(frame, self._session)
 
-    def _knows(self, kind: int) -> bool:
-        return {
+    def _known_types(self) -> frozenset[int]:
+        """What this board can do beyond HELLO."""
+        known: dict[Type, bool] = {
             Type.READ: True,
             Type.APPLY: True,
             Type.COUNT: True,
@@ -168,7 +170,8 @@ class Board:
             Type.KNOB: bool(self.spec.knobs),
             Type.CALL: self._expect is not None,
             Type.TIME: not self._follow,
-        }.get(Type(kind) if kind in list(Type) else Type.NAK, False)
+        }
+        return frozenset(kind for kind, does in known.items() if does)
 
     def _hello(self, frame: Frame) -> Frame:
         number = wire.Hello.unpack(frame.payload).session
@@ -243,7 +246,10 @@ class Board:
         asked = requests.Product.unpack(payload, self.spec.rows, limits.input_bits)
         sums = self._device.mvm(asked.tile, asked.inputs)
         yield from self._busy()
-        return wire.pack_bits(sums, scales.product_sum_bits(limits, self.spec.rows))
+        try:
+            return wire.pack_bits(sums, scales.product_sum_bits(limits, self.spec.rows))
+        except ValueError as error:
+            raise DeviceFault(f"sums beyond what its converter can give: {error}") from None
 
     def _count(self, payload: bytes) -> bytes:
         kind, cells = wire.unpack_count(payload)
@@ -290,10 +296,12 @@ class Board:
 
     def _apply(self, apply: wire.Apply, session: Session) -> Generator[float, None, ApplyReply]:
         pulse = scales.unpack_pulse(apply, self.spec)
-        self.spec.check_pulse(pulse)
         statuses = np.full(len(pulse), Status.UNTOUCHED)
-        for part in self._slices(pulse):
-            some = pulse.take(part)
+        parts = self._slices(pulse)
+        if len(parts) > 1:
+            self.spec.check_pulse(pulse)  # as the device does with a pulse that it gets whole
+        for part in parts:
+            some = pulse.take(part) if len(parts) > 1 else pulse
             self.supplies.drive(True)
             try:
                 self._device.apply(some)
@@ -337,6 +345,8 @@ class Board:
         if (task.low > task.high).any():
             raise Refused("a window upside down")
         count = len(cells)
+        # A quarter step wider: a float32 reading at the edge is not exactly its code times lsb.
+        low, high = (task.low - 0.25) * lsb, (task.high + 0.25) * lsb
         verdicts = np.full(count, Verdict.UNTOUCHED)
         codes = np.full(count, wire.READ_NOTHING)
         numbers = np.zeros((3, count), np.int64)
@@ -345,9 +355,7 @@ class Board:
         for part in (slice(i, i + step) for i in range(0, count, step)):
             self.supplies.drive(True)
             try:
-                done = self._device.program(
-                    cells[part], task.low[part] * lsb, task.high[part] * lsb
-                )
+                done = self._device.program(cells[part], low[part], high[part])
             except DeviceError as error:
                 if isinstance(error, Refused) and part.start == 0:
                     raise
@@ -402,7 +410,12 @@ class Board:
         return b""
 
     def _end_call(self, kind: int) -> None:
-        """A request of another type ends a call that was announced and never finished."""
+        """A request of another type ends a call that was announced and never finished.
+
+        ARM does not: a call whose lease ran out in between goes on after it.
+        """
+        if kind == Type.ARM:
+            return
         if self._expected and kind != self._expected and self._expect is not None:
             self._expect(0)
             self._expected = 0

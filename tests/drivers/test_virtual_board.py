@@ -6,16 +6,15 @@ import time
 
 import numpy as np
 import pytest
+from boards import SESSION, apply, arm, hello, read, why
 from fakes import FakeDie
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rramhil.device import DeviceFault, Kind, Pulse, Refused
-from rramhil_drivers import requests, scales, wire
+from rramhil_drivers import scales, wire
 from rramhil_drivers.virtual_board import REMEMBERED, Board
-from rramhil_drivers.wire import Frame, Nak, Type, Why
-
-SESSION = 77
+from rramhil_drivers.wire import Frame, Type, Why
 
 
 def greeted(die: FakeDie | None = None, seq: int = 0) -> Board:
@@ -24,28 +23,6 @@ def greeted(die: FakeDie | None = None, seq: int = 0) -> Board:
     board.answer(hello(SESSION, seq))
     board.answer(arm(seq=seq))
     return board
-
-
-def arm(session: int = SESSION, milliseconds: int = 200, seq: int = 0) -> Frame:
-    return Frame(Type.ARM, seq, requests.Arm(session, milliseconds).pack())
-
-
-def hello(session: int = SESSION, seq: int = 0) -> Frame:
-    return Frame(Type.HELLO, seq, wire.Hello(session).pack())
-
-
-def apply(seq: int, cell: int = 3, session: int = SESSION, volts: int = 100) -> Frame:
-    one = np.array([cell])
-    pulse = wire.Apply(session, 0, 1000, one, np.array([volts]), np.array([150]))
-    return Frame(Type.APPLY, seq, pulse.pack())
-
-
-def read(seq: int) -> Frame:
-    return Frame(Type.READ, seq, wire.pack_cells(np.array([1, 2])))
-
-
-def why(answer: Frame) -> Why | None:
-    return Why(Nak.unpack(answer.payload).why) if answer.type == Type.NAK else None
 
 
 def test_a_repeated_pulse_gets_the_first_answer_and_is_sent_once() -> None:

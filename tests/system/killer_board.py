@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 from rramhil_drivers import board, wire
@@ -27,17 +28,16 @@ STAGES = ("received", "pulsed", "replied")
 class Killer(board.Watch):
     def __init__(self) -> None:
         self.orders: list[tuple[int, str, int]] = []
-        self._seen = 0
+        self._seen: Counter[str] = Counter()
 
     def take_orders(self) -> None:
         for line in sys.stdin:
             pid, stage, number = line.split()
-            self._seen = 0
+            self._seen.clear()
             self.orders.append((int(pid), stage, int(number)))
         os.kill(os.getpid(), signal.SIGTERM)
 
     def received(self, frame: Frame) -> bool:
-        self._seen += frame.type == Type.APPLY
         return not self._kill("received", frame)
 
     def answered(self, frame: Frame, answer: Frame) -> None:
@@ -47,8 +47,10 @@ class Killer(board.Watch):
         self._kill("replied", frame)
 
     def _kill(self, stage: str, frame: Frame) -> bool:
-        due = self.orders and self.orders[0][1:] == (stage, self._seen)
-        if not due or frame.type != Type.APPLY:
+        if frame.type != Type.APPLY:
+            return False
+        self._seen[stage] += 1
+        if not self.orders or self.orders[0][1:] != (stage, self._seen[stage]):
             return False
         pid, _, _ = self.orders.pop(0)
         os.kill(pid, signal.SIGKILL)

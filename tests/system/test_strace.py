@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,12 +22,13 @@ TRACE += ["-e", "trace=fdatasync,fsync,sendto,write,pwrite64"]
 _CALL = re.compile(r'^(\d+) +(\w+)\(\d+<([^>]*)>(?:, "([^"]*)")?(.*)$')
 _RESUMED = re.compile(r"^(\d+) +<\.\.\. (?:fdatasync|fsync) resumed>.*= 0$")
 SYNCS = ("fdatasync", "fsync")
+SENDS = ("sendto", "write")
 
 Event = tuple[str, bytes]
 
 
 def events(trace: str) -> Iterator[Event]:
-    """("wrote" | "synced", b"") of the write-ahead log and ("sent", bytes) of the socket.
+    """("wrote" | "synced", b"") of the write-ahead log and ("sent to ...", bytes) of sockets.
 
     A sync counts when it has returned, a write or a send when it begins.
     """
@@ -44,8 +46,8 @@ def events(trace: str) -> Iterator[Event]:
                 yield "synced", b""
             elif name in ("write", "pwrite64") and to_log:
                 yield "wrote", b""
-            elif name == "sendto" and _plain(path).startswith((b"socket:", b"TCP:")):
-                yield "sent", _plain(data or "")
+            elif name in SENDS and _plain(path).startswith((b"socket:", b"TCP:")):
+                yield f"sent to {path}", _plain(data or "")
 
 
 def _plain(text: str) -> bytes:
@@ -55,14 +57,14 @@ def _plain(text: str) -> bytes:
 def pulses(seen: Iterator[Event]) -> Iterator[tuple[wire.Apply, bool, bool]]:
     """Every APPLY that was sent, whether the log was written and then synced since the one
     before it, and whether all that was written to the log had been synced when it left."""
-    receiver = wire.Receiver()
+    receivers: defaultdict[str, wire.Receiver] = defaultdict(wire.Receiver)
     fresh, clean = False, True
     for what, data in seen:
         if what == "wrote":
             clean = False
         elif what == "synced":
             fresh, clean = fresh or not clean, True
-        for frame in receiver.feed(data):
+        for frame in receivers[what].feed(data):
             if frame.type == Type.APPLY:
                 yield wire.Apply.unpack(frame.payload), fresh, clean
                 fresh = False

@@ -149,14 +149,21 @@ class Line:
             os.close(self._wake)
             os.close(self._woken)
             self._hang_up()
+            while self._callers:
+                self._callers.popleft().close()
             assert not thread.is_alive()
-        if self.failure:
-            raise self.failure
+            if self.failure:
+                raise self.failure
         for queue in (self._waiting, self._urgent):
             self._pass_over(queue, len(queue))
 
     def plug_in(self) -> socket.socket:
-        """A host opens its port: its end of the line. What the last one was sent is lost."""
+        """A host opens its port: its end of the line. What the last one was sent is lost.
+
+        Raises what ended the line's thread.
+        """
+        if self.failure:
+            raise self.failure
         mine, theirs = socket.socketpair()
         self._callers.append(mine)
         os.write(self._wake, b"p")

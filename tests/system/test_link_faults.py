@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from boards import host
+from cobs import cobs
 from faulty_line import (
     DOUBLED,
     FALSE_ACCEPTS,
@@ -33,13 +34,15 @@ from faulty_line import (
 from silence import of_the_firmware, of_the_python_board
 
 from rramhil.device import NO_CELLS, Cells, Floats, LinkLost, Pulse, Refused
-from rramhil_drivers import virtual_board, wire
+from rramhil_drivers import frames, wire
 from rramhil_drivers.serial_device import SerialDevice
+from rramhil_drivers.session import Session
 from rramhil_drivers.wire import Frame
 
 Call = Callable[..., Any]
 
 FRAMES = 20_000
+FEW_FRAMES = 1500
 MUCH_WORSE = {name: 8 * rate for name, rate in FAULTS.items() if name != "split"}
 
 
@@ -98,10 +101,10 @@ class OtherEnd(BoardEnd):
         return self.change(super().get())
 
 
-def broken(frames: int = 3000, change: Callable[[bytes], bytes] = bytes) -> Tally:
+def broken(change: Callable[[bytes], bytes] = bytes) -> Tally:
     """What a run on a much worse line finds, after something was broken."""
     with python_end(FullDie(seed=3)) as end:
-        return exercise(Line(OtherEnd(end, change), MUCH_WORSE, 3), frames, seed=3)
+        return exercise(Line(OtherEnd(end, change), MUCH_WORSE, 3), FEW_FRAMES, seed=3)
 
 
 @pytest.mark.timeout(120)
@@ -112,7 +115,7 @@ def test_nothing_is_found_on_a_line_that_is_much_worse() -> None:
 def test_a_board_that_does_a_doubled_request_twice_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(virtual_board._Session, "result", lambda self, frame: None)
+    monkeypatch.setattr(Session, "result", lambda self, frame: None)
     tally = broken()
     assert tally.wrong["executed twice"] > 0
     assert tally.wrong["pulsed more than asked"] > 0
@@ -122,14 +125,15 @@ def test_a_board_that_does_a_doubled_request_twice_is_found(
 def test_a_checksum_that_nobody_looks_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def any_frame(encoded: bytes) -> Frame:
         try:
-            return decode(encoded)
-        except wire.Garbled:
-            body = bytes(encoded) + bytes(8)
-            return Frame(body[1], int.from_bytes(body[2:4], "little"), body[4:-8])
+            body = cobs.decode(encoded)
+        except cobs.DecodeError as error:
+            raise wire.Garbled(str(error)) from None
+        if not 8 <= len(body) <= wire.MAX_FRAME:
+            raise wire.Garbled("of no length of a frame")
+        return Frame(body[1], int.from_bytes(body[2:4], "little"), body[4:-4], body[0])
 
-    decode = wire.decode
-    monkeypatch.setattr(wire, "decode", any_frame)
-    assert broken(frames=1000).count(FALSE_ACCEPTS) > 0
+    monkeypatch.setattr(frames, "decode", any_frame)
+    assert broken().count(FALSE_ACCEPTS) > 0
 
 
 def test_a_board_that_passes_over_a_frame_is_found() -> None:
@@ -191,7 +195,7 @@ def test_a_host_that_makes_up_a_reading_is_found(monkeypatch: pytest.MonkeyPatch
         return siemens[::-1] if siemens.size == 33 else siemens
 
     spoil(monkeypatch, "read", inventive)
-    assert broken(frames=1000).wrong["believed but never answered"] > 0
+    assert broken().wrong["believed but never answered"] > 0
 
 
 def test_a_host_that_does_not_understand_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,4 +206,4 @@ def test_a_host_that_does_not_understand_is_found(monkeypatch: pytest.MonkeyPatc
         return np.asarray(siemens)
 
     spoil(monkeypatch, "read", dull)
-    assert broken(frames=1000).count(RESYNC) > 0
+    assert broken().count(RESYNC) > 0

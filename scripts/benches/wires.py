@@ -22,19 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from benches import Row
-from rramhil.address import open_device
-from rramhil.device import Cells, Device, Kind, Pulse, Spec
-from rramhil_drivers import scales, wire
-from rramhil_drivers.wire import Frame, Type
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -54,16 +49,13 @@ from faulty_line import (  # noqa: E402
     python_end,
 )
 from silence import of_the_firmware, of_the_python_board  # noqa: E402
+from throughput import DIE, cells_per_second  # noqa: E402
 
 FRAMES = 1_000_000
 KILLS = 200
 STAGED_KILLS = 15
 """Of the kills, those that the board times; the others come at random."""
-BAUD = 3_000_000
-BITS_A_BYTE = 10
 WINDOWS = (1, 2, 8)
-CELLS_A_CALL = 1024
-DIE = "emulator:40nm?tiles=1"
 
 
 def rows(seed: int, quick: bool) -> Iterator[Row]:
@@ -78,70 +70,12 @@ def rows(seed: int, quick: bool) -> Iterator[Row]:
 
 
 def _shares(seed: int, calls: int) -> Iterator[Row]:
-    rng = np.random.default_rng(seed)
     for window in WINDOWS:
-        with _paced_board() as address, open_device(f"{address}?window={window}") as device:
-            many = [rng.permutation(device.spec.size)[:CELLS_A_CALL] for _ in range(calls)]
-            for name, call, limit in (
-                ("write", _write, _line_writes(device.spec, many[0])),
-                ("read", _read, _line_reads(many[0])),
-            ):
-                speeds = [_cells_per_second(call, device, cells) for cells in many]
-                mean, spread = float(np.mean(speeds)), float(np.std(speeds))
-                yield Row(f"link_{name}_cells_per_second_w{window}", mean, "1/s", spread, calls)
-                share, of = mean / limit, spread / limit
-                yield Row(f"link_{name}_share_w{window}", share, "of the line", of, calls)
-
-
-def _read(device: Device, cells: Cells) -> None:
-    device.read(cells)
-
-
-def _write(device: Device, cells: Cells) -> None:
-    device.apply(_pulse(cells))
-
-
-def _pulse(cells: Cells) -> Pulse:
-    return Pulse(Kind.SET, cells, 2.0, 1.6, seconds=1e-7)
-
-
-def _cells_per_second(call: Callable[[Device, Cells], None], device: Device, cells: Cells) -> float:
-    began = time.perf_counter()
-    call(device, cells)
-    return cells.size / (time.perf_counter() - began)
-
-
-def _line_reads(cells: Cells) -> float:
-    """Cells a second that the line allows for readings."""
-    request = Frame(Type.READ, 300, wire.pack_cells(cells[: wire.MAX_CELLS]))
-    codes = np.full(wire.MAX_CELLS, 300)
-    answer = Frame(Type.READ | wire.REPLY, 300, wire.pack_read_reply(codes))
-    return _line(request, answer)
-
-
-def _line_writes(spec: Spec, cells: Cells) -> float:
-    """Cells a second that the line allows for pulses."""
-    payload = scales.pack_pulse(_pulse(cells[: wire.MAX_CELLS]), spec, 2**31).pack()
-    answer = wire.ApplyReply(wire.MAX_CELLS).pack()
-    return _line(Frame(Type.APPLY, 300, payload), Frame(Type.APPLY | wire.REPLY, 300, answer))
-
-
-def _line(request: Frame, answer: Frame) -> float:
-    longer = max(len(b"\0" + wire.encode(frame)) for frame in (request, answer))
-    return wire.MAX_CELLS * BAUD / (BITS_A_BYTE * longer)
-
-
-@contextmanager
-def _paced_board() -> Iterator[str]:
-    command = [sys.executable, "-m", "rramhil_drivers.board", DIE, "--baud", str(BAUD)]
-    with subprocess.Popen(
-        [*command, "--until-eof"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.communicate(timeout=20)
+        for name, speeds in cells_per_second(window, calls, seed).items():
+            mean, spread = float(np.mean(speeds.cells)), float(np.std(speeds.cells))
+            yield Row(f"link_{name}_cells_per_second_w{window}", mean, "1/s", spread, calls)
+            share, of = mean / speeds.limit, spread / speeds.limit
+            yield Row(f"link_{name}_share_w{window}", share, "of the line", of, calls)
 
 
 # --------------------------------------------------------------------------- silence

@@ -17,9 +17,12 @@ import numpy as np
 from boards import host
 
 from rramhil.device import Ints
+from rramhil.ledger import LedgerReader
 from rramhil_drivers.scales import KINDS
 
 SCRIPTS = Path(__file__).parent / "system"
+CALL_CELLS = 200
+"""Cells of a call of `host_job`: the most that may be in doubt."""
 
 
 def small_chip(folder: Path) -> str:
@@ -66,14 +69,44 @@ def killer_board(device: str) -> Iterator[BoardProcess]:
             process.communicate(timeout=20)
 
 
+@dataclass
+class Books:
+    """What the ledger says and what the chip counted, (kind, cell), at one moment."""
+
+    done: Ints
+    doubtful: Ints
+    counted: Ints
+    open_doubt: Ints
+
+    @classmethod
+    def look(cls, board: BoardProcess, ledger: Path) -> Books:
+        with LedgerReader(ledger / "ledger.sqlite") as reader:
+            wear, open_doubt = reader.wear(), reader.doubtful()
+        done = np.stack([wear.done[kind] for kind in KINDS])
+        doubtful = np.stack([wear.doubtful[kind] for kind in KINDS])
+        return cls(done, doubtful, board.counts(), open_doubt)
+
+    def agree(self, moment: str) -> None:
+        """Fail, naming the first kinds and cells, unless the equation holds."""
+        wrong = (self.done > self.counted) | (self.counted > self.done + self.doubtful)
+        table = np.stack([self.done, self.counted, self.doubtful], axis=-1)[wrong][:5]
+        where = np.argwhere(wrong)[:5].tolist()
+        assert not wrong.any(), f"{moment}: {wrong.sum()} wrong; (kind, cell) {where}: {table}"
+        assert self.open_doubt.size <= CALL_CELLS
+
+
 def start_host(
-    board: BoardProcess, ledger: Path, passes: int, under: Sequence[str] = ()
+    board: BoardProcess,
+    ledger: Path,
+    passes: int,
+    under: Sequence[str] = (),
+    stderr: int | None = None,
 ) -> subprocess.Popen[str]:
     """A host that waits for `go`; `under`: the command line of a tracer to run it under."""
     script, address = str(SCRIPTS / "host_job.py"), f"{board.address}?timeout=10"
     return subprocess.Popen(
         [*under, sys.executable, script, address, str(ledger), str(passes)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
     )  # fmt: skip
 
 

@@ -33,6 +33,8 @@ class Stop:
         self._asked = False
         self._at_once = False
         self._before: dict[signal.Signals, Any] = {}
+        self._requests = signals.Requests()
+        self._looked = 0
 
     def asked(self) -> bool:
         """Whether the work should end at the next point where no pulse is in flight."""
@@ -42,7 +44,7 @@ class Stop:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._on_signal)
-            signals.count(begin=True)
+            self._looked = signals.count(begin=True)
         return self
 
     def __exit__(
@@ -57,15 +59,23 @@ class Stop:
             signals.count(begin=False)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if not self._asked:
-            self._asked = True
-            self._tell(SOON)
-        elif self._at_once:
+        twice = self._twice() or (self._asked and number == signal.SIGINT)
+        if self._at_once:
             self._tell(WAIT)
-        elif number == signal.SIGINT:
-            self._at_once = True
+        elif twice:
+            self._asked = self._at_once = True
             self._tell(NOW)
             raise KeyboardInterrupt
+        elif not self._asked:
+            self._asked = True
+            self._tell(SOON)
+
+    def _twice(self) -> bool:
+        """Whether the signals so far mean at once. Two that came during one long C call are one
+        to Python, which calls a handler when that call is over; the page knows both."""
+        data = signals.since(self._looked)
+        self._looked += len(data)
+        return self._requests.at_once(data, 0.0)
 
 
 def write_stderr(line: str) -> None:

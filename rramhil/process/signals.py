@@ -52,16 +52,25 @@ def hear() -> bool:
     return False
 
 
-def count(begin: bool) -> None:
+def count(begin: bool) -> int:
     """Somebody in the main thread begins (or ends) to count requests to stop: the first
-    gracefully, the second at once, however long after."""
+    gracefully, the second at once, however long after. Where on the page that stands."""
     hear()
+    at = os.fstat(page()).st_size
     os.write(page(), bytes([COUNTED if begin else UNCOUNTED]))
+    return at
+
+
+def since(place: int, page: int | None = None) -> bytes:
+    """What was written to the page (a descriptor; None: this process's) after `place`."""
+    return os.pread(_page if page is None else page, 1 << 20, place)
 
 
 def _leave() -> None:
     """A forked child writes its signals nowhere: one Ctrl-C reaches the whole group."""
     global _page
+    if _page < 0:
+        return
     if threading.current_thread() is threading.main_thread():
         other = signal.set_wakeup_fd(-1)
         if other != _page:

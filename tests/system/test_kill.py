@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 from processes import (
     BoardProcess,
+    Books,
     finish,
     go,
     killer_board,
@@ -27,14 +27,11 @@ from processes import (
     wait_for_devices,
 )
 
-from rramhil.device import Ints
 from rramhil.ledger import LedgerReader
-from rramhil_drivers.scales import KINDS
 
 STAGES = ("received", "pulsed", "replied")
 KILLS_A_STAGE = 5
 RANDOM_KILLS = int(os.environ.get("RRAMHIL_KILLS", "8"))
-CALL_CELLS = 200
 
 
 def hire(hosts: ExitStack, board: BoardProcess, ledger: Path) -> subprocess.Popen[str]:
@@ -42,32 +39,6 @@ def hire(hosts: ExitStack, board: BoardProcess, ledger: Path) -> subprocess.Pope
     process = hosts.enter_context(start_host(board, ledger, 1000))
     hosts.callback(process.kill)
     return process
-
-
-@dataclass
-class Books:
-    """What the ledger says and what the chip counted, (kind, cell), at one moment."""
-
-    done: Ints
-    doubtful: Ints
-    counted: Ints
-    open_doubt: Ints
-
-    @classmethod
-    def look(cls, board: BoardProcess, ledger: Path) -> Books:
-        with LedgerReader(ledger / "ledger.sqlite") as reader:
-            wear, open_doubt = reader.wear(), reader.doubtful()
-        done = np.stack([wear.done[kind] for kind in KINDS])
-        doubtful = np.stack([wear.doubtful[kind] for kind in KINDS])
-        return cls(done, doubtful, board.counts(), open_doubt)
-
-    def agree(self, moment: str) -> None:
-        """Fail, naming the first kinds and cells, unless the equation holds."""
-        wrong = (self.done > self.counted) | (self.counted > self.done + self.doubtful)
-        table = np.stack([self.done, self.counted, self.doubtful], axis=-1)[wrong][:5]
-        where = np.argwhere(wrong)[:5].tolist()
-        assert not wrong.any(), f"{moment}: {wrong.sum()} wrong; (kind, cell) {where}: {table}"
-        assert self.open_doubt.size <= CALL_CELLS
 
 
 def undone(books: Books, before: Books, told: dict[str, Any]) -> set[int]:

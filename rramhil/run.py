@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rramhil.cost import Cost
-from rramhil.device import DeviceError, Kind
+from rramhil.device import DeviceError, Kind, LinkLost
 from rramhil.job.events import EventLog, open_log
 from rramhil.job.file import JobFile, Report, Step
 from rramhil.job.folder import RunFolder, new_run_id, run_ids
@@ -48,6 +48,9 @@ class Progress:
     total: int
     text: str
 
+
+LINK_TRIES = 3
+LINK_DELAY_SECONDS = 1.0
 
 Watch = Callable[[Progress], None]
 ShouldStop = Callable[[], bool]
@@ -125,7 +128,9 @@ class Run:
         are off and the state is saved.
         """
         if self.is_finished:
-            raise FileError(f"the run {self.run} is finished; look at it with: rramhil show last")
+            raise FileError(
+                f"the run {self.run} is finished; look at it with: rramhil show {self.run}"
+            )
         from rramhil.job.subject import Material
         from rramhil.nn.repeatable import repeatable
 
@@ -133,13 +138,40 @@ class Run:
         material = Material.load(self.job)
         log = open_log(self.folder / "events.jsonl", self.run)
         try:
-            with self._session(connect_to or _connect, log) as session, repeatable():
-                session.carry_out(material, watch, should_stop)
+            with repeatable():
+                self._sessions(connect_to or _connect, material, log, watch, should_stop)
         finally:
             log.close()
         if self.is_finished and self.result.report:
             self._draw_report(watch)
         return self.result
+
+    def _sessions(
+        self,
+        connect_to: Connect,
+        material: Material,
+        log: EventLog,
+        watch: Watch,
+        should_stop: ShouldStop,
+    ) -> None:
+        """One session, and another one each time the link was lost and came back.
+
+        A lost link is never patched up: everything is closed, opened and identified anew,
+        doubtful cells are read, and the step that was under way runs again.
+        """
+        for tries_left in reversed(range(LINK_TRIES + 1)):
+            try:
+                with self._session(connect_to, log) as session:
+                    session.carry_out(material, watch, should_stop)
+                return
+            except LinkLost as error:
+                if tries_left == 0 or should_stop():
+                    raise
+                log.warning("link lost", row=0, reason=str(error), tries_left=tries_left)
+                text = f"the link was lost; connecting again ({tries_left} tries left)"
+                watch(Progress(0, len(self.result.steps), "link", 0, 1, text))
+                time.sleep(LINK_DELAY_SECONDS)
+                connect_to = _patient(connect_to, should_stop)
 
     def _draw_report(self, watch: Watch) -> None:
         from rramhil import report
@@ -196,6 +228,22 @@ def _connect(run: Run) -> Journal:
         header={"job": (run.folder / "job.toml").read_text(encoding="utf-8"), "seed": run.job.seed},
         resume=bool(result.ledger),
     )
+
+
+def _patient(connect_to: Connect, should_stop: ShouldStop) -> Connect:
+    """`connect_to` for a link that was just lost: its port may need a while to come back."""
+
+    def connected(run: Run) -> Journal:
+        for _ in range(LINK_TRIES):
+            try:
+                return connect_to(run)
+            except (DeviceError, OSError):
+                if should_stop():
+                    raise
+                time.sleep(LINK_DELAY_SECONDS)
+        return connect_to(run)
+
+    return connected
 
 
 class _Session:

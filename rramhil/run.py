@@ -167,11 +167,14 @@ class Run:
             except LinkLost as error:
                 if tries_left == 0 or should_stop():
                     raise
-                log.warning("link lost", row=0, reason=str(error), tries_left=tries_left)
+                log.warning("link lost", row=self._last_row(), reason=str(error), tries_left=tries_left)
                 text = f"the link was lost; connecting again ({tries_left} tries left)"
                 watch(Progress(0, len(self.result.steps), "link", 0, 1, text))
                 time.sleep(LINK_DELAY_SECONDS)
                 connect_to = _patient(connect_to, should_stop)
+
+    def _last_row(self) -> int:
+        return max((step.last_row for step in self.result.steps), default=0)
 
     def _draw_report(self, watch: Watch) -> None:
         from rramhil import report

@@ -167,7 +167,9 @@ class Run:
             except LinkLost as error:
                 if tries_left == 0 or should_stop():
                     raise
-                log.warning("link lost", row=self._last_row(), reason=str(error), tries_left=tries_left)
+                log.warning(
+                    "link lost", row=self._last_row(), reason=str(error), tries_left=tries_left
+                )
                 text = f"the link was lost; connecting again ({tries_left} tries left)"
                 watch(Progress(0, len(self.result.steps), "link", 0, 1, text))
                 time.sleep(LINK_DELAY_SECONDS)

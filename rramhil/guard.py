@@ -58,8 +58,8 @@ class PulseSpans:
 class Budget:
     """What one cell may suffer in the life of the die; None: no limit of that sort.
 
-    `pulses` counts all kinds. `volt_seconds` adds up volts x seconds of the pulses on BL or SL
-    of at least `high_volts`; reading and gentle pulses do not count.
+    `pulses` counts all kinds. `volt_seconds` adds up |volts| x seconds of the pulses on BL or SL
+    of at least `high_volts` in size; reading and gentle pulses do not count.
     """
 
     pulses: int | None = None
@@ -281,13 +281,15 @@ class Guard(Wrapped):
             self._check_budget(pulse.cells, pulses, budget.pulses)
         if budget.volt_seconds is None or not len(pulse):
             return pulses, None
-        high = pulse.volts >= budget.high_volts
-        stress = self._volt_seconds[pulse.cells] + np.where(high, pulse.volts, 0.0) * pulse.seconds
-        worst = int(np.argmax(stress))
-        if high[worst] and stress[worst] > budget.volt_seconds * (1 + 1e-12):
-            cell = int(pulse.cells[worst])
+        size = np.abs(pulse.volts)
+        high = size >= budget.high_volts
+        stress = self._volt_seconds[pulse.cells] + np.where(high, size, 0.0) * pulse.seconds
+        over = high & (stress > budget.volt_seconds * (1 + 1e-12))
+        if over.any():
+            first = int(np.argmax(over))
+            cell = int(pulse.cells[first])
             raise Refused(
-                f"{self.spec.name_cell(cell)} would reach {show(float(stress[worst]), 'Vs')} at "
+                f"{self.spec.name_cell(cell)} would reach {show(float(stress[first]), 'Vs')} at "
                 f"high voltage, over the budget of {show(budget.volt_seconds, 'Vs')} for the life "
                 f"of the die ({self.limits.whose}); leave it out or raise volt_seconds there"
             )

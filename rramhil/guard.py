@@ -26,7 +26,6 @@ from rramhil.device import (
     NO_CELLS,
     Cells,
     Device,
-    DeviceError,
     Floats,
     Ints,
     Kind,
@@ -173,17 +172,18 @@ class Guard(Wrapped):
         flat = self.spec.check_cells(cells)
         self._check_barred(flat)
         self._check_windows(flat, np.asarray(low), np.asarray(high))
+        before = self._pulses[flat]
+        most = before + 2 * own.attempts  # as many SETs as RESETs, as the ledger counts doubt
         budget = self.limits.budget.pulses
         if budget is not None and flat.size:
-            self._check_budget(flat, self._pulses[flat] + own.attempts, budget)
+            self._check_budget(flat, most, budget)
+        self._pulses[flat] = most
         try:
             done = self.inner.program(flat, low, high)
         except (Refused, ValueError):
+            self._pulses[flat] = before
             raise
-        except DeviceError:
-            self._pulses[flat] += own.attempts
-            raise
-        self._pulses[flat] += done.sets + done.resets
+        self._pulses[flat] = before + done.sets + done.resets
         self._remember(flat, done.siemens)
         return done
 

@@ -236,24 +236,24 @@ def test_reads_knobs_and_products_are_checked() -> None:
 class SelfWriting(FakeDie):
     """A die with a write-verify of its own: two SETs, one RESET a cell."""
 
-    failing = False
+    failing: BaseException | None = None
 
     def program(self, cells: Any, low: Any, high: Any) -> Programmed:
-        if self.failing:
-            raise LinkLost("gone", cells)
+        if self.failing is not None:
+            raise self.failing
         ones = np.ones(len(cells), dtype=np.int64)
         return Programmed(self.read(cells), ones > 0, 2 * ones, ones, 4 * ones)
 
 
 def test_write_verify_on_the_device_is_held_to_the_stations_limits() -> None:
     die = SelfWriting(fake_spec(program=ProgramLimits(8, 5)))
-    guard = Guard(die, StationLimits(WHOSE, budget=Budget(pulses=8), highest=50e-6))
+    guard = Guard(die, StationLimits(WHOSE, budget=Budget(pulses=13), highest=50e-6))
     guard.program(CELLS, 10e-6, 20e-6)
     assert guard.pulses_spent(CELLS).tolist() == [3] * 8
     with pytest.raises(Refused, match="window edge of 60 µS"):
         guard.program(CELLS, 10e-6, 60e-6)
     guard.program(CELLS, 10e-6, 20e-6)
-    with pytest.raises(Refused, match="over the budget of 8"):
+    with pytest.raises(Refused, match="would reach 16 pulses, over the budget of 13"):
         guard.program(CELLS, 10e-6, 20e-6)
     die.siemens[3] = 60e-6
     guard = Guard(die, StationLimits(WHOSE, highest=50e-6))
@@ -269,13 +269,27 @@ def test_write_verify_on_the_device_is_held_to_the_stations_limits() -> None:
         Guard(FakeDie()).program(CELLS, 10e-6, 20e-6)
 
 
-def test_a_write_verify_of_unknown_outcome_costs_all_its_attempts() -> None:
+@pytest.mark.parametrize(
+    ("failing", "costs"),
+    [
+        (LinkLost("gone", CELLS), 10),
+        (DeviceFault("sick"), 10),
+        (KeyboardInterrupt(), 10),
+        (ZeroDivisionError(), 10),
+        (Refused("no"), 0),
+        (ValueError("a shape"), 0),
+    ],
+)
+def test_a_write_verify_of_unknown_outcome_costs_all_its_attempts(
+    failing: BaseException, costs: int
+) -> None:
+    """Attempts of SET and attempts of RESET: as `LedgerReader.wear` counts them."""
     die = SelfWriting(fake_spec(program=ProgramLimits(8, 5)))
-    guard = Guard(die, StationLimits(WHOSE, budget=Budget(pulses=12)))
-    die.failing = True
-    with pytest.raises(LinkLost):
+    guard = Guard(die, StationLimits(WHOSE, budget=Budget(pulses=10)))
+    die.failing = failing
+    with pytest.raises(type(failing)):
         guard.program(CELLS, 10e-6, 20e-6)
-    assert guard.pulses_spent(CELLS).tolist() == [5] * 8
+    assert guard.pulses_spent(CELLS).tolist() == [costs] * 8
 
 
 def test_thawing_forgets_readings_but_not_what_was_spent() -> None:

@@ -99,8 +99,9 @@ class Guard(Wrapped):
 
     Its `spec` holds the tighter of both limits, so that algorithms keep within them by
     themselves. `pulses` and `volt_seconds` are what each cell has suffered so far, shape
-    (spec.size,), from the die's ledger; None for a new die. Raises `Refused` when the
-    station's limits leave nothing that the chip can do.
+    (spec.size,), from the die's ledger. None, for a new die or where no budget needs them:
+    the guard counts from zero, and what it counts is not the life of the die. Raises
+    `Refused` when the station's limits leave nothing that the chip can do.
     """
 
     def __init__(
@@ -127,11 +128,13 @@ class Guard(Wrapped):
             self._volt_seconds += _per_die("volt_seconds", volt_seconds, size)
 
     def pulses_spent(self, cells: ArrayLike) -> Ints:
-        """Pulses that each of `cells` has had in the life of the die, unknown ones included."""
+        """Pulses that each of `cells` has had: those given at the start, and all since, those
+        of unknown outcome included."""
         return np.asarray(self._pulses[self.spec.check_cells(cells)], dtype=np.int64)
 
     def volt_seconds_spent(self, cells: ArrayLike) -> NDArray[np.float64]:
-        """High-voltage volt-seconds of each of `cells` in the life of the die."""
+        """High-voltage volt-seconds of each of `cells`: those given at the start, and since
+        then those that a budget counts (none without one)."""
         return np.asarray(self._volt_seconds[self.spec.check_cells(cells)], dtype=np.float64)
 
     def read(self, cells: ArrayLike) -> Floats:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -173,17 +173,23 @@ class Journal(Wrapped):
             return self.ledger.end_run(outcome, {**(data or {}), **more}, body)
 
     def close(self) -> None:
-        """Outputs safe first, then the end of the session (if `finish` did not write it)."""
+        """Outputs safe first, then the end of the session (if `finish` did not write it), then
+        the ledger: each of them also when the one before it raises."""
         self._closed = True
-        self.inner.close()
-        mine = self._turn.acquire(timeout=CLOSE_SECONDS)
+        with ExitStack() as ends:  # the last comes first
+            ends.callback(self.ledger.close)
+            ends.push(self._end_session)
+            self.inner.close()
+
+    def _end_session(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not self._turn.acquire(timeout=CLOSE_SECONDS):
+            return
         try:
-            if mine and self.ledger.session and self.ledger.broken is None:
-                self.finish("closed")
+            if self.ledger.session and self.ledger.broken is None:
+                why = "" if error is None else f" after an error: {error or type(error).__name__}"
+                self.finish(f"closed{why}")
         finally:
-            self.ledger.close()
-            if mine:
-                self._turn.release()
+            self._turn.release()
 
     def _sum_wear(self) -> tuple[bytes | None, dict[str, Any]]:
         """The wear of an old die now and then, so that opening it needs not decode its life."""

@@ -304,3 +304,19 @@ def test_an_end_that_cannot_be_written_is_said(tmp_path, die, monkeypatch):
         device.close()
     assert die.closed.is_set()
     open_journal(tmp_path, FullDie(fake_spec(**FULL))).close()  # it let go of the lock
+
+
+@pytest.mark.parametrize("error", [LinkLost("cannot switch the outputs off"), KeyboardInterrupt()])
+def test_a_device_that_cannot_be_closed_keeps_no_lock_and_no_session(tmp_path, die, error):
+    def close():
+        raise error
+
+    device = open_journal(tmp_path, die)
+    device.apply(SET)
+    die.close = close
+    with pytest.raises(type(error)):
+        device.close()
+    with LedgerReader(tmp_path) as reader:
+        assert reader.doubtful().size == 0
+        assert reader.sessions()[0].outcome.startswith("closed after an error")
+    open_journal(tmp_path, FullDie(fake_spec(**FULL))).close()

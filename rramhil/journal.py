@@ -163,23 +163,30 @@ class Journal(Wrapped):
         Raises `Refused` on a die that keeps its own state, or when it cannot be written.
         """
         with self._call():
+            row = self.ledger.save_state(self.inner.freeze(), self.inner.clock.now())
             self._state_due = False
-            return self.ledger.save_state(self.inner.freeze(), self.inner.clock.now())
+            return row
 
     def finish(self, outcome: str, data: Mapping[str, Any] | None = None) -> int:
         """End the session with an outcome in a word or sentence; only `close` may follow."""
         with self._turn:
+            self._save_due_state()
             body, more = self._sum_wear()
             return self.ledger.end_run(outcome, {**(data or {}), **more}, body)
 
     def close(self) -> None:
         """Outputs safe first, then the end of the session (if `finish` did not write it), then
-        the ledger: each of them also when the one before it raises."""
+        the ledger: each of them also when the one before it raises. A call that is under way
+        in another thread is not waited for. A state that is due is saved while there is a die;
+        one whose outputs matter has none."""
         self._closed = True
         with ExitStack() as ends:  # the last comes first
             ends.callback(self.ledger.close)
             ends.push(self._end_session)
-            self.inner.close()
+            ends.callback(self.inner.close)
+            if self._turn.acquire(blocking=False):
+                ends.callback(self._turn.release)
+                self._save_due_state()
 
     def _end_session(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not self._turn.acquire(timeout=CLOSE_SECONDS):
@@ -216,11 +223,20 @@ class Journal(Wrapped):
                 raise Refused(f"{self.spec.serial} is closed; open the device again")
             try:
                 yield
-            except (DeviceError, ValueError):
+            except (Refused, ValueError):
                 raise
             except BaseException:
                 self._state_due = self.spec.volatile
                 raise
+            self._save_due_state()
+
+    def _save_due_state(self) -> None:
+        """A volatile die that something broke off in the middle of a call is saved as it is now:
+        its record alone would not lead here. Doubt is no matter: that lives in the rows."""
+        if self._state_due:
+            with suppress(DeviceError):
+                self.ledger.save_state(self.inner.freeze(), self.inner.clock.now())
+                self._state_due = False
 
     def _read(self, cells: ArrayLike, data: Mapping[str, Any] | None) -> Floats:
         with self._call():
@@ -231,19 +247,10 @@ class Journal(Wrapped):
             flat = flat.astype(np.int64, copy=False)
             body = encode({"cells": flat, "siemens": siemens}, self._lsb)
             self.ledger.append(replace(entry, after=self.inner.clock.now(), body=body))
-            if self._in_doubt or self._state_due:
-                self._trust(flat)
+            if self._in_doubt:
+                self._doubt[flat] = False
+                self._in_doubt = bool(self._doubt.any())
             return siemens
-
-    def _trust(self, cells: Cells) -> None:
-        """These cells are known again. A volatile die that something broke off in the middle of
-        a call is saved as it is now: its record alone would not lead here."""
-        self._doubt[cells] = False
-        self._in_doubt = bool(self._doubt.any())
-        if self._state_due and not self._in_doubt:
-            self._state_due = False
-            with suppress(Refused):
-                self.checkpoint()
 
     def _observe(self, entry: Entry, asked: Mapping[str, Any], act: Callable[[], T]) -> T:
         """A call that pulses nothing: no intent, but a failure is recorded like an answer."""
@@ -323,7 +330,6 @@ class Journal(Wrapped):
     def _doubt_cells(self, cells: Cells) -> None:
         self._doubt[_inside(cells, self.spec.size)] = True
         self._in_doubt = bool(self._doubt.any())
-        self._state_due = self.spec.volatile
 
     def _slept(self, seconds: float, before: float) -> None:
         after = self.inner.clock.now()

@@ -119,9 +119,9 @@ class Journal(Wrapped):
             entry = Entry("mvm", cells=len(codes) if codes.ndim else 0, before=before)
             entry = replace(entry, data={"tile": int(tile)})
             sums = self._observe(entry, {"inputs": codes}, lambda: self.inner.mvm(tile, inputs))
+            entry = replace(entry, after=self.inner.clock.now())
             sums = np.asarray(sums, dtype=np.int64)
-            body = encode({"inputs": codes, "sums": sums})
-            self.ledger.append(replace(entry, after=self.inner.clock.now(), body=body))
+            self.ledger.append(replace(entry, body=encode({"inputs": codes, "sums": sums})))
             return sums
 
     def program(self, cells: ArrayLike, low: ArrayLike, high: ArrayLike) -> Programmed:
@@ -243,10 +243,11 @@ class Journal(Wrapped):
             flat = np.asarray(cells)
             entry = Entry("read", cells=flat.size, before=self.inner.clock.now(), data=data)
             siemens = self._observe(entry, {"cells": flat}, lambda: self.inner.read(cells))
+            entry = replace(entry, after=self.inner.clock.now())
             siemens = np.asarray(siemens, dtype=np.float32)
             flat = flat.astype(np.int64, copy=False)
             body = encode({"cells": flat, "siemens": siemens}, self._lsb)
-            self.ledger.append(replace(entry, after=self.inner.clock.now(), body=body))
+            self.ledger.append(replace(entry, body=body))
             if self._in_doubt:
                 self._doubt[flat] = False
                 self._in_doubt = bool(self._doubt.any())
@@ -273,6 +274,7 @@ class Journal(Wrapped):
         last, number = self.ledger.row, 0
         try:
             number = self._intend(intent)
+            intent = replace(intent, before=self.inner.clock.now())
             result = act()
         except Refused as error:
             if number:
@@ -287,8 +289,8 @@ class Journal(Wrapped):
                 self._fail(outcome, error, {"maybe": maybe})
             raise
         try:
-            body = answer(result) if answer else None
-            self.ledger.append(replace(self._outcome(intent, number, "done"), body=body))
+            outcome = self._outcome(intent, number, "done")
+            self.ledger.append(replace(outcome, body=answer(result) if answer else None))
         except BaseException as error:
             self._doubt_cells(cells)
             if not isinstance(error, LedgerError):

@@ -23,6 +23,7 @@ from rramhil.device import (
 )
 from rramhil.journal import Journal
 from rramhil.ledger import Ledger, LedgerError, LedgerReader
+from rramhil.ledger.codec import encode
 
 CELLS = np.arange(10, 30)
 SET = Pulse(Kind.SET, CELLS, 1.2, 2.0, seconds=1e-6)
@@ -320,3 +321,32 @@ def test_a_device_that_cannot_be_closed_keeps_no_lock_and_no_session(tmp_path, d
         assert reader.doubtful().size == 0
         assert reader.sessions()[0].outcome.startswith("closed after an error")
     open_journal(tmp_path, FullDie(fake_spec(**FULL))).close()
+
+
+def test_device_time_is_that_of_the_device_not_of_the_disk(tmp_path, die, monkeypatch):
+    """On a clock of the host's, the fsync of the intent and packing an answer take time."""
+    with open_journal(tmp_path, die) as device:
+        commit = device.ledger._commit
+        monkeypatch.setattr(device.ledger, "_commit", lambda: (die.clock.sleep(20.0), commit()))
+        monkeypatch.setattr(
+            "rramhil.journal.encode", lambda *a: (die.clock.sleep(20.0), encode(*a))[1]
+        )
+        die.clock.seconds = 1000.0
+        device.apply(SET)
+        device.program(CELLS, 10e-6, 12e-6)
+        device.mvm(0, np.ones((1, 16), np.int64))
+        landing_fails(die)
+        with pytest.raises(LinkLost):
+            device.apply(SET)
+        monkeypatch.undo()
+    with LedgerReader(tmp_path) as reader:
+        assert reader.totals().device_seconds < 1.0
+        for row in reader.rows():
+            assert row.before is None or row.after is None or row.after - row.before < 1.0
+
+
+def landing_fails(die):
+    def landing(pulse):
+        raise LinkLost("cable pulled", CELLS)
+
+    die.landing = landing

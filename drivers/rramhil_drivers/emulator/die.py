@@ -28,10 +28,11 @@ from rramhil.device import (
 from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile
 from rramhil_drivers.emulator.converter import convert_product
+from rramhil_drivers.emulator.faults import noise_generator
 from rramhil_drivers.emulator.pulsed import PulsedCells
 from rramhil_drivers.emulator.statistical import StatisticalCells
 
-STATE_VERSION = 1
+STATE_VERSION = 2  # also when the same die number comes to mean other cells
 
 
 class VirtualClock(Clock):
@@ -78,7 +79,7 @@ class EmulatedDie(Device):
         self.spec = make_spec(chip, serial or f"{chip.name}-{die}", count, home, newborn)
         self.clock: VirtualClock = VirtualClock()
         self._cells = _make_cells(chip, die, count, formed)
-        self._rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, die])))
+        self._rng = noise_generator(die, seed)
         self._settings = chip.settings()
         self._lock = threading.RLock()
         self._closed = False

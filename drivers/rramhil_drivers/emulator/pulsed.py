@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rramhil.device import Cells, Kind, Pulse
-from rramhil_drivers.emulator.cells import FORMING, CellArray
+from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws
-from rramhil_drivers.emulator.faults import FORMED, STUCK, TELEGRAPH, tile_generator
+from rramhil_drivers.emulator.faults import FORMED, STUCK, TELEGRAPH, Purpose, tile_generator
 from rramhil_drivers.emulator.physics import (
     F32,
     LevelTable,
@@ -180,7 +180,7 @@ class PulsedCells(CellArray):
         needed = np.empty(cells.size, dtype=np.float32)
         tiles = cells // self.tile_cells
         for tile in np.unique(tiles):
-            z = normals(tile_generator(self.die, int(tile), FORMING), self.tile_cells)
+            z = normals(tile_generator(self.die, int(tile), Purpose.FORMING), self.tile_cells)
             here = tiles == tile
             needed[here] = law.volts + law.cell_sd * z[cells[here] % self.tile_cells]
         return (volts >= needed) & (gate >= np.float32(law.gate_volts) - np.float32(1e-4))

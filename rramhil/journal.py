@@ -221,6 +221,11 @@ class Journal(Wrapped):
         with self._turn:
             if self._closed:
                 raise Refused(f"{self.spec.serial} is closed; open the device again")
+            if not self.ledger.session:
+                raise Refused(
+                    f"this session of {self.spec.serial} has ended; close the device and open it "
+                    "again"
+                )
             try:
                 yield
             except (Refused, ValueError):

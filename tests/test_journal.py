@@ -265,6 +265,33 @@ def test_finish_names_the_outcome(tmp_path, die):
         assert reader.row(reader.last_row).data["accuracy"] == 0.5
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda device: device.read(CELLS),
+        lambda device: device.apply(SET),
+        lambda device: device.mvm(0, np.ones((1, 16), np.int64)),
+        lambda device: device.program(CELLS, 1e-6, 2e-6),
+        lambda device: device.adjust("offset", [0.0, 0.0]),
+        lambda device: device.clock.sleep(1.0),
+        lambda device: device.checkpoint(),
+        lambda device: device.finish("done again"),
+    ],
+)
+def test_a_finished_session_takes_no_more_calls(tmp_path, die, call):
+    device = open_journal(tmp_path, die)
+    device.finish("done")
+    with pytest.raises(
+        Refused, match=r"no session of die fake-0 is open|session of fake-0 has ended"
+    ):
+        call(device)
+    device.close()
+    with LedgerReader(tmp_path) as reader:
+        assert phases(tmp_path) == [("end", "done")]
+        assert reader.last_row == reader.sessions()[0].last
+    assert die.counted[Kind.SET].sum() == 0
+
+
 def test_states_are_kept_and_named(tmp_path, die):
     with open_journal(tmp_path, die) as device:
         rows = [device.checkpoint() for _ in range(4)]

@@ -212,22 +212,26 @@ class Ledger:
 
     def close(self) -> None:
         """Commit, fold the write-ahead log into the file, let go of the lock. Callable twice."""
-        with self._turn:
-            if self._db is None:
-                return
-            self._closing.set()
-            try:
-                if self._broken is None:
-                    self._commit()
-                    self._leave_wal(self._db)
-            finally:
-                self._db.close()
-                self._db = None
-                (self.folder / "ledger.pid").unlink(missing_ok=True)
-                self._file_lock.release()
-        self._pending.set()
-        if threading.current_thread() is not self._committer:
-            self._committer.join(timeout=5)
+        try:
+            with self._turn:
+                if self._db is not None:
+                    self._closing.set()
+                    self._let_go(self._db)
+        finally:
+            self._pending.set()
+            if threading.current_thread() is not self._committer:
+                self._committer.join(timeout=5)
+
+    def _let_go(self, db: sqlite3.Connection) -> None:
+        try:
+            if self._broken is None:
+                self._commit()
+                self._leave_wal(db)
+        finally:
+            db.close()
+            self._db, self.run, self.session = None, "", 0
+            (self.folder / "ledger.pid").unlink(missing_ok=True)
+            self._file_lock.release()
 
     def __enter__(self) -> Ledger:
         return self

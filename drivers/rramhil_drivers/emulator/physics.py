@@ -179,7 +179,11 @@ def reset_target(
 
 
 def form_result(law: FormLaw, ceiling: F32, rng: np.random.Generator) -> F32:
-    """Conductance of a cell just formed: lognormal, never above the ceiling of its gate."""
+    """Conductance of a cell just formed: lognormal, cut at the ceiling of its gate.
+
+    A ceiling below the median `siemens` cuts there: its law is fitted to SETs of formed cells,
+    and the data show formed cells at that median with the gate at `gate_volts`.
+    """
     formed = np.float32(law.siemens) * np.exp(np.float32(law.ln_sd) * normals(rng, ceiling.size))
     return as_f32(np.minimum(formed, np.maximum(ceiling, np.float32(law.siemens))))
 
@@ -194,9 +198,9 @@ class RelaxationLaw:
         self._at = np.log10(np.array(law.seconds))
 
     def weights(self, age_seconds: NDArray[np.float64]) -> tuple[F32, F32, F32]:
-        """(progress, early, late) at each age: 0 before the first knot's decade, then log time.
+        """(progress, early, late) at each age: in log time, 0 up to a tenth of the first knot.
 
-        Beyond the last knot the last slope goes on.
+        Beyond the last knot the last slope goes on, unless it falls.
         """
         first = self._at[0] - 1.0
         x = np.log10(np.maximum(age_seconds, 10.0**first))

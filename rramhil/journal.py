@@ -55,12 +55,21 @@ class Journal(Wrapped):
     closes the device, then the ledger.
 
     `header` (JSON data: versions, seeds, job text, limits) goes to the head of the session.
+    `continues`: `inner` was rebuilt as the die was at that row of the ledger, and goes on from
+    there in a life of its own, with the doubt and the wear of that row. None: it goes on from
+    the ledger's last row (or begins a life, when it is newborn).
     Calls from several threads take turns; `close` may come from any thread. Raises
     `LedgerError` when the head of the session cannot be written.
     """
 
     def __init__(
-        self, inner: Device, ledger: Ledger, run: str, header: Mapping[str, Any] | None = None
+        self,
+        inner: Device,
+        ledger: Ledger,
+        run: str,
+        header: Mapping[str, Any] | None = None,
+        *,
+        continues: int | None = None,
     ) -> None:
         super().__init__(inner)
         self.ledger = ledger
@@ -70,11 +79,11 @@ class Journal(Wrapped):
         self._state_due = False
         self._doubt = np.zeros(self.spec.size, dtype=np.bool_)
         if not self.spec.newborn:
-            self._doubt[_inside(_left_in_doubt(ledger), self.spec.size)] = True
+            self._doubt[_inside(_left_in_doubt(ledger, continues), self.spec.size)] = True
         self._in_doubt = bool(self._doubt.any())
         self._grids = {kind: _grids(self, kind) for kind in self.spec.pulses}
         self._lsb = {"siemens": self.spec.reading.lsb}
-        ledger.begin_run(run, self.spec, header, inner.clock.now())
+        ledger.begin_run(run, self.spec, header, inner.clock.now(), continues)
 
     @property
     def doubtful(self) -> Cells:
@@ -385,10 +394,10 @@ def _grids(device: Device, kind: Kind) -> dict[str, float]:
     return {name: span.step or 1e-3 for name, span in ranges.items() if span is not None}
 
 
-def _left_in_doubt(ledger: Ledger) -> Cells:
+def _left_in_doubt(ledger: Ledger, upto: int | None) -> Cells:
     ledger.flush()
     with LedgerReader(ledger.path) as reader:
-        return reader.doubtful()
+        return reader.doubtful(upto)
 
 
 def _inside(cells: Cells, size: int) -> Cells:

@@ -237,6 +237,7 @@ def connect(
     run: str | None = None,
     header: Mapping[str, Any] | None = None,
     resume: bool = False,
+    continues: int | None = None,
 ) -> Journal:
     """The device at `address`, guarded and journalled; its `spec` is final. Close it.
 
@@ -246,8 +247,9 @@ def connect(
     `header` (JSON data) stand at the head of the session, beside the versions of the software.
 
     A volatile die that was not born now is rebuilt from its ledger; `resume` does so for any
-    volatile die: it goes on where its ledger ends. Cells that an earlier run left in doubt are
-    read first; the ledger's row of that reading says why it was taken.
+    volatile die: it goes on where its ledger ends, or where it was at row `continues` of it (in
+    a life of its own: what came after that row did not happen to it). Cells that were left in
+    doubt are read first; the ledger's row of that reading says why it was taken.
 
     Raises `Refused` (no driver, a wrong option, a die in use, a ledger that cannot be written,
     limits that leave nothing) and `FileError` (the station file); nothing was pulsed then.
@@ -257,12 +259,14 @@ def connect(
     device = open_device(address)
     try:
         spec = device.spec
-        leased = Leased(device, newborn=False if resume and spec.volatile else None)
+        goes_on = spec.volatile and (resume or continues is not None)
+        leased = Leased(device, newborn=False if goes_on else None)
         device = leased
         book = Ledger.open(_ledger_folder(spec, bench, ledger), spec.serial, volatile=spec.volatile)
         try:
-            guard = _guard(leased, book, bench, whose)
-            journal = Journal(guard, book, run or _unnamed(), _header(address, bench, header))
+            guard = _guard(leased, book, bench, whose, continues)
+            head = _header(address, bench, header)
+            journal = Journal(guard, book, run or _unnamed(), head, continues=continues)
         except BaseException:
             book.close()
             raise
@@ -274,8 +278,10 @@ def connect(
     return journal
 
 
-def _guard(leased: Leased, book: Ledger, bench: Station | None, whose: str) -> Guard:
-    """The guard, after the die was brought to where its ledger says it is."""
+def _guard(
+    leased: Leased, book: Ledger, bench: Station | None, whose: str, upto: int | None
+) -> Guard:
+    """The guard, after the die was brought to where its ledger says it is (was at row `upto`)."""
     limits = StationLimits(whose) if bench is None else bench.limits(leased.spec, whose)
     if leased.spec.newborn:
         return Guard(leased, limits)
@@ -283,10 +289,10 @@ def _guard(leased: Leased, book: Ledger, bench: Station | None, whose: str) -> G
         if not reader.sessions():
             return Guard(leased, limits)
         if leased.spec.volatile:
-            rebuild(leased.inner, reader)
+            rebuild(leased.inner, reader, upto)
         if limits.budget.pulses is None and limits.budget.volt_seconds is None:
             return Guard(leased, limits)
-        wear = reader.wear(limits.budget.high_volts)
+        wear = reader.wear(limits.budget.high_volts, upto)
     return Guard(leased, limits, pulses=wear.pulses, volt_seconds=wear.volt_seconds)
 
 

@@ -18,12 +18,13 @@ from shutil import rmtree
 from typing import TYPE_CHECKING
 
 from rramhil.cost import Cost
-from rramhil.device import DeviceError, LinkLost
+from rramhil.device import DeviceError, LinkLost, Refused
 from rramhil.job.events import EventLog, open_log
 from rramhil.job.file import JobFile
 from rramhil.job.folder import RunFolder, new_run_id, run_ids
 from rramhil.job.result import Outcome, RunResult, StepResult
 from rramhil.journal import Journal
+from rramhil.ledger import LedgerReader
 from rramhil.schema import FileError
 from rramhil.session import Progress, Session, ShouldStop, Watch
 from rramhil.station import connect, load_station
@@ -230,14 +231,37 @@ class Run:
 
 def _connect(run: Run) -> Journal:
     result = run.result
+    resumed = bool(result.ledger)
     return connect(
         result.address,
         station=result.station,
-        ledger=Path(result.ledger).parent if result.ledger else None,
+        ledger=Path(result.ledger).parent if resumed else None,
         run=run.run,
         header={"job": (run.folder / "job.toml").read_text(encoding="utf-8"), "seed": run.job.seed},
-        resume=bool(result.ledger),
+        resume=resumed,
+        continues=_own_row(run) if resumed else None,
     )
+
+
+def _own_row(run: Run) -> int | None:
+    """The row from which a run goes on when the ledger has gone on without it, else None.
+
+    A die that is born new for each run has a life of its own in each, and goes on in its own.
+    Any other die is one and the same: raises `Refused` when another run has pulsed it since.
+    """
+    with LedgerReader(run.result.ledger) as reader:
+        last = reader.last_row_of(run.run)
+        if last == 0 or last == reader.last_row:
+            return None
+        if reader.sessions(run.run)[0].newborn:
+            return last
+        others = reader.pulsed_since(last, other_than=run.run)
+        if others:
+            raise Refused(
+                f"the run {others[-1]} has pulsed die {reader.serial} since {run.run} stopped, so "
+                "what is left to do would start from other conductances; run the job again"
+            )
+    return None
 
 
 def _patient(connect_to: Connect, should_stop: ShouldStop) -> Connect:

@@ -284,6 +284,28 @@ def test_later_passes_do_not_rewrite_cells_that_are_in_their_windows() -> None:
     assert cells[1] < 2 * cells[0]
 
 
+def test_a_resumed_run_goes_on_with_its_own_silicon_whatever_ran_in_between() -> None:
+    results = []
+    for interrupted in (False, True):
+        run = start()
+        run.execute(*stop_at("rsa", 2))
+        if interrupted:
+            start().execute(*stop_at("rvw", 5))
+        results.append(Run.open(run.run).execute(nothing, never))
+    assert results[0].accuracy == results[1].accuracy
+    assert results[0].cost["rvw"].pulses == results[1].cost["rvw"].pulses
+
+
+def test_a_die_that_another_run_has_pulsed_since_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    job = JOB.replace("die=3&seed=3", f"die=3&seed=3&state={tmp_path}")
+    run = start(job)
+    run.execute(*stop_at("rsa", 2))
+    other = start(job)
+    other.execute(*stop_at("program", 1))
+    with pytest.raises(Refused, match=f"the run {other.run} has pulsed die .* run the job again"):
+        Run.open(run.run).execute(nothing, never)
+
+
 def test_an_error_of_the_device_ends_the_run_as_failed_and_it_can_go_on() -> None:
     run = start()
 

@@ -26,14 +26,14 @@ class Cost(BaseModel):
     high_voltage_volt_seconds: float = Field(0.0, description="wear: sum of V x width")
     joules_estimate: float = Field(0.0, description="pulses only: sum of V^2 x last G x width")
     digital_parameters: int = Field(
-        0, description="numbers in digital memory besides the network's own biases"
+        0, description="trained numbers in digital memory, retrained biases included"
     )
     sparse_parameters: int = Field(0, description="entries of the sparse mask")
     sparse_share: float = Field(0.0, description="entries of the mask over weights")
     retrained_biases: int = 0
     column_gains: int = 0
     index_bits: int = Field(0, description="memory that says where the sparse entries are")
-    images: int = Field(0, description="calibration images looked at")
+    images: int = Field(0, description="training images that a repair learned from")
     labels: int = Field(0, description="labels of them that were used")
     validation_images: int = Field(0, description="labelled images that chose the epoch")
 

@@ -26,7 +26,6 @@ from rramhil.device import (
     NO_CELLS,
     Cells,
     Device,
-    DeviceError,
     Floats,
     Ints,
     Kind,
@@ -58,8 +57,8 @@ class PulseSpans:
 class Budget:
     """What one cell may suffer in the life of the die; None: no limit of that sort.
 
-    `pulses` counts all kinds. `volt_seconds` adds up volts x seconds of the pulses on BL or SL
-    of at least `high_volts`; reading and gentle pulses do not count.
+    `pulses` counts all kinds. `volt_seconds` adds up |volts| x seconds of the pulses on BL or SL
+    of at least `high_volts` in size; reading and gentle pulses do not count.
     """
 
     pulses: int | None = None
@@ -100,8 +99,9 @@ class Guard(Wrapped):
 
     Its `spec` holds the tighter of both limits, so that algorithms keep within them by
     themselves. `pulses` and `volt_seconds` are what each cell has suffered so far, shape
-    (spec.size,), from the die's ledger; None for a new die. Raises `Refused` when the
-    station's limits leave nothing that the chip can do.
+    (spec.size,), from the die's ledger. None, for a new die or where no budget needs them:
+    the guard counts from zero, and what it counts is not the life of the die. Raises
+    `Refused` when the station's limits leave nothing that the chip can do.
     """
 
     def __init__(
@@ -128,11 +128,13 @@ class Guard(Wrapped):
             self._volt_seconds += _per_die("volt_seconds", volt_seconds, size)
 
     def pulses_spent(self, cells: ArrayLike) -> Ints:
-        """Pulses that each of `cells` has had in the life of the die, unknown ones included."""
+        """Pulses that each of `cells` has had: those given at the start, and all since, those
+        of unknown outcome included."""
         return np.asarray(self._pulses[self.spec.check_cells(cells)], dtype=np.int64)
 
     def volt_seconds_spent(self, cells: ArrayLike) -> NDArray[np.float64]:
-        """High-voltage volt-seconds of each of `cells` in the life of the die."""
+        """High-voltage volt-seconds of each of `cells`: those given at the start, and since
+        then those that a budget counts (none without one)."""
         return np.asarray(self._volt_seconds[self.spec.check_cells(cells)], dtype=np.float64)
 
     def read(self, cells: ArrayLike) -> Floats:
@@ -173,17 +175,18 @@ class Guard(Wrapped):
         flat = self.spec.check_cells(cells)
         self._check_barred(flat)
         self._check_windows(flat, np.asarray(low), np.asarray(high))
+        before = self._pulses[flat]
+        most = before + 2 * own.attempts  # as many SETs as RESETs, as the ledger counts doubt
         budget = self.limits.budget.pulses
         if budget is not None and flat.size:
-            self._check_budget(flat, self._pulses[flat] + own.attempts, budget)
+            self._check_budget(flat, most, budget)
+        self._pulses[flat] = most
         try:
             done = self.inner.program(flat, low, high)
         except (Refused, ValueError):
+            self._pulses[flat] = before
             raise
-        except DeviceError:
-            self._pulses[flat] += own.attempts
-            raise
-        self._pulses[flat] += done.sets + done.resets
+        self._pulses[flat] = before + done.sets + done.resets
         self._remember(flat, done.siemens)
         return done
 
@@ -281,13 +284,15 @@ class Guard(Wrapped):
             self._check_budget(pulse.cells, pulses, budget.pulses)
         if budget.volt_seconds is None or not len(pulse):
             return pulses, None
-        high = pulse.volts >= budget.high_volts
-        stress = self._volt_seconds[pulse.cells] + np.where(high, pulse.volts, 0.0) * pulse.seconds
-        worst = int(np.argmax(stress))
-        if high[worst] and stress[worst] > budget.volt_seconds * (1 + 1e-12):
-            cell = int(pulse.cells[worst])
+        size = np.abs(pulse.volts)
+        high = size >= budget.high_volts
+        stress = self._volt_seconds[pulse.cells] + np.where(high, size, 0.0) * pulse.seconds
+        over = high & (stress > budget.volt_seconds * (1 + 1e-12))
+        if over.any():
+            first = int(np.argmax(over))
+            cell = int(pulse.cells[first])
             raise Refused(
-                f"{self.spec.name_cell(cell)} would reach {show(float(stress[worst]), 'Vs')} at "
+                f"{self.spec.name_cell(cell)} would reach {show(float(stress[first]), 'Vs')} at "
                 f"high voltage, over the budget of {show(budget.volt_seconds, 'Vs')} for the life "
                 f"of the die ({self.limits.whose}); leave it out or raise volt_seconds there"
             )

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -56,12 +56,21 @@ class Journal(Wrapped, Connected):
     closes the device, then the ledger.
 
     `header` (JSON data: versions, seeds, job text, limits) goes to the head of the session.
+    `continues`: `inner` was rebuilt as the die was at that row of the ledger, and goes on from
+    there in a life of its own, with the doubt and the wear of that row. None: it goes on from
+    the ledger's last row (or begins a life, when it is newborn).
     Calls from several threads take turns; `close` may come from any thread. Raises
     `LedgerError` when the head of the session cannot be written.
     """
 
     def __init__(
-        self, inner: Device, ledger: Ledger, run: str, header: Mapping[str, Any] | None = None
+        self,
+        inner: Device,
+        ledger: Ledger,
+        run: str,
+        header: Mapping[str, Any] | None = None,
+        *,
+        continues: int | None = None,
     ) -> None:
         super().__init__(inner)
         self.ledger: Ledger = ledger
@@ -71,11 +80,11 @@ class Journal(Wrapped, Connected):
         self._state_due = False
         self._doubt = np.zeros(self.spec.size, dtype=np.bool_)
         if not self.spec.newborn:
-            self._doubt[_inside(_left_in_doubt(ledger), self.spec.size)] = True
+            self._doubt[_inside(_left_in_doubt(ledger, continues), self.spec.size)] = True
         self._in_doubt = bool(self._doubt.any())
         self._grids = {kind: _grids(self, kind) for kind in self.spec.pulses}
         self._lsb = {"siemens": self.spec.reading.lsb}
-        ledger.begin_run(run, self.spec, header, inner.clock.now())
+        ledger.begin_run(run, self.spec, header, inner.clock.now(), continues)
 
     @property
     def doubtful(self) -> Cells:
@@ -120,9 +129,9 @@ class Journal(Wrapped, Connected):
             entry = Entry("mvm", cells=len(codes) if codes.ndim else 0, before=before)
             entry = replace(entry, data={"tile": int(tile)})
             sums = self._observe(entry, {"inputs": codes}, lambda: self.inner.mvm(tile, inputs))
+            entry = replace(entry, after=self.inner.clock.now())
             sums = np.asarray(sums, dtype=np.int64)
-            body = encode({"inputs": codes, "sums": sums})
-            self.ledger.append(replace(entry, after=self.inner.clock.now(), body=body))
+            self.ledger.append(replace(entry, body=encode({"inputs": codes, "sums": sums})))
             return sums
 
     def program(self, cells: ArrayLike, low: ArrayLike, high: ArrayLike) -> Programmed:
@@ -161,27 +170,40 @@ class Journal(Wrapped, Connected):
         Raises `Refused` on a die that keeps its own state, or when it cannot be written.
         """
         with self._call():
+            row = self.ledger.save_state(self.inner.freeze(), self.inner.clock.now())
             self._state_due = False
-            return self.ledger.save_state(self.inner.freeze(), self.inner.clock.now())
+            return row
 
     def finish(self, outcome: str, data: Mapping[str, Any] | None = None) -> int:
         """End the session with an outcome in a word or sentence; only `close` may follow."""
         with self._turn:
+            self._save_due_state()
             body, more = self._sum_wear()
             return self.ledger.end_run(outcome, {**(data or {}), **more}, body)
 
     def close(self) -> None:
-        """Outputs safe first, then the end of the session (if `finish` did not write it)."""
+        """Outputs safe first, then the end of the session (if `finish` did not write it), then
+        the ledger: each of them also when the one before it raises. A call that is under way
+        in another thread is not waited for. A state that is due is saved while there is a die;
+        one whose outputs matter has none."""
         self._closed = True
-        self.inner.close()
-        mine = self._turn.acquire(timeout=CLOSE_SECONDS)
+        with ExitStack() as ends:  # the last comes first
+            ends.callback(self.ledger.close)
+            ends.push(self._end_session)
+            ends.callback(self.inner.close)
+            if self._turn.acquire(blocking=False):
+                ends.callback(self._turn.release)
+                self._save_due_state()
+
+    def _end_session(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not self._turn.acquire(timeout=CLOSE_SECONDS):
+            return
         try:
-            if mine and self.ledger.session and self.ledger.broken is None:
-                self.finish("closed")
+            if self.ledger.session and self.ledger.broken is None:
+                why = "" if error is None else f" after an error: {error or type(error).__name__}"
+                self.finish(f"closed{why}")
         finally:
-            self.ledger.close()
-            if mine:
-                self._turn.release()
+            self._turn.release()
 
     def _sum_wear(self) -> tuple[bytes | None, dict[str, Any]]:
         """The wear of an old die now and then, so that opening it needs not decode its life."""
@@ -206,36 +228,42 @@ class Journal(Wrapped, Connected):
         with self._turn:
             if self._closed:
                 raise Refused(f"{self.spec.serial} is closed; open the device again")
+            if not self.ledger.session:
+                raise Refused(
+                    f"this session of {self.spec.serial} has ended; close the device and open it "
+                    "again"
+                )
             try:
                 yield
-            except (DeviceError, ValueError):
+            except (Refused, ValueError):
                 raise
             except BaseException:
                 self._state_due = self.spec.volatile
                 raise
+            self._save_due_state()
+
+    def _save_due_state(self) -> None:
+        """A volatile die that something broke off in the middle of a call is saved as it is now:
+        its record alone would not lead here. Doubt is no matter: that lives in the rows."""
+        if self._state_due:
+            with suppress(DeviceError):
+                self.ledger.save_state(self.inner.freeze(), self.inner.clock.now())
+                self._state_due = False
 
     def _read(self, cells: ArrayLike, data: Mapping[str, Any] | None) -> Floats:
         with self._call():
             flat = np.asarray(cells)
             entry = Entry("read", cells=flat.size, before=self.inner.clock.now(), data=data)
             siemens = self._observe(entry, {"cells": flat}, lambda: self.inner.read(cells))
+            entry = replace(entry, after=self.inner.clock.now())
             siemens = np.asarray(siemens, dtype=np.float32)
             flat = flat.astype(np.int64, copy=False)
             body = encode({"cells": flat, "siemens": siemens}, self._lsb)
-            self.ledger.append(replace(entry, after=self.inner.clock.now(), body=body))
-            if self._in_doubt or self._state_due:
-                self._trust(flat)
+            self.ledger.append(replace(entry, body=body))
+            if self._in_doubt:
+                self._doubt[flat] = False
+                self._in_doubt = bool(self._doubt.any())
             return siemens
-
-    def _trust(self, cells: Cells) -> None:
-        """These cells are known again. A volatile die that something broke off in the middle of
-        a call is saved as it is now: its record alone would not lead here."""
-        self._doubt[cells] = False
-        self._in_doubt = bool(self._doubt.any())
-        if self._state_due and not self._in_doubt:
-            self._state_due = False
-            with suppress(Refused):
-                self.checkpoint()
 
     def _observe(self, entry: Entry, asked: Mapping[str, Any], act: Callable[[], T]) -> T:
         """A call that pulses nothing: no intent, but a failure is recorded like an answer."""
@@ -258,6 +286,7 @@ class Journal(Wrapped, Connected):
         last, number = self.ledger.row, 0
         try:
             number = self._intend(intent)
+            intent = replace(intent, before=self.inner.clock.now())
             result = act()
         except Refused as error:
             if number:
@@ -272,8 +301,8 @@ class Journal(Wrapped, Connected):
                 self._fail(outcome, error, {"maybe": maybe})
             raise
         try:
-            body = answer(result) if answer else None
-            self.ledger.append(replace(self._outcome(intent, number, "done"), body=body))
+            outcome = self._outcome(intent, number, "done")
+            self.ledger.append(replace(outcome, body=answer(result) if answer else None))
         except BaseException as error:
             self._doubt_cells(cells)
             if not isinstance(error, LedgerError):
@@ -315,7 +344,6 @@ class Journal(Wrapped, Connected):
     def _doubt_cells(self, cells: Cells) -> None:
         self._doubt[_inside(cells, self.spec.size)] = True
         self._in_doubt = bool(self._doubt.any())
-        self._state_due = self.spec.volatile
 
     def _slept(self, seconds: float, before: float) -> None:
         after = self.inner.clock.now()
@@ -364,10 +392,10 @@ def _grids(device: Device, kind: Kind) -> dict[str, float]:
     return {name: span.step or 1e-3 for name, span in ranges.items() if span is not None}
 
 
-def _left_in_doubt(ledger: Ledger) -> Cells:
+def _left_in_doubt(ledger: Ledger, upto: int | None) -> Cells:
     ledger.flush()
     with LedgerReader(ledger.path) as reader:
-        return reader.doubtful()
+        return reader.doubtful(upto)
 
 
 def _inside(cells: Cells, size: int) -> Cells:

@@ -31,19 +31,21 @@ class Rebuilt:
 
 
 def rebuild(device: Device, reader: LedgerReader, upto: int | None = None) -> Rebuilt:
-    """Bring a fresh, bare, volatile `device` to where its ledger says the die is (row `upto`).
+    """Bring a fresh, bare, volatile `device` to where its ledger says the die is.
 
-    Raises `Refused` in one sentence when the die is another one, or departs from the record.
+    `upto`: to where it was at that row, in the life of the die to which that row belongs; rows
+    of other lives are left alone. A session that goes on from there must be recorded as one
+    that `continues` it (`Journal`), unless `upto` is the last row. Raises `Refused` in one
+    sentence when the die is another one, or departs from the record.
     """
     last = reader.last_row if upto is None else upto
     if not reader.sessions():
         return Rebuilt(None, 0, last)
-    _check_same_die(device, reader)
+    _check_same_die(device, reader, last)
     state = _thaw_last(device, reader, last)
-    start = reader.life if state is None else state
     intents: dict[int, Row] = {}
     calls = 0
-    for row in reader.rows(after=start, upto=last, ops=CALLS):
+    for row in reader.life_rows(CALLS, after=state or 0, upto=last):
         if row.phase == "intent":
             intents[row.row] = row
         elif row.phase == "done":
@@ -52,8 +54,8 @@ def rebuild(device: Device, reader: LedgerReader, upto: int | None = None) -> Re
     return Rebuilt(state, calls, last)
 
 
-def _check_same_die(device: Device, reader: LedgerReader) -> None:
-    recorded, spec = reader.spec(), device.spec
+def _check_same_die(device: Device, reader: LedgerReader, upto: int) -> None:
+    recorded, spec = reader.spec(reader.session_at(upto)), device.spec
     for name in ("serial", "model", "tiles", "rows", "cols"):
         was, is_now = getattr(recorded, name), getattr(spec, name)
         if was != is_now:
@@ -65,7 +67,7 @@ def _check_same_die(device: Device, reader: LedgerReader) -> None:
 
 def _thaw_last(device: Device, reader: LedgerReader, upto: int) -> int | None:
     """Thaw the newest state of this life whose file is whole; its row, None without one."""
-    for row in reader.rows(after=reader.life, upto=upto, ops=("state",), backwards=True):
+    for row in reader.life_rows(("state",), upto=upto, backwards=True):
         state = load_state(reader.path.parent / "states", row)
         if state is not None:
             device.thaw(state)

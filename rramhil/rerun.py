@@ -9,14 +9,15 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from rramhil.device import Address
+from rramhil.device import Address, LinkLost
 from rramhil.job.folder import RunFolder
 from rramhil.job.result import RunResult
 from rramhil.journal import Journal
 from rramhil.ledger import Ledger, LedgerReader, Session
 from rramhil.replay import Departed, Replay, open_replay
-from rramhil.run import Run, ShouldStop, Watch
+from rramhil.run import Run
 from rramhil.schema import FileError
+from rramhil.session import ShouldStop, Watch
 
 
 def replay(run: str, watch: Watch, should_stop: ShouldStop) -> tuple[RunResult, RunResult]:
@@ -59,8 +60,8 @@ def _play(
 ) -> bool:
     """Play the session that is the run's `number`-th; False when the caller asked to stop."""
     options = {"run": session.run, "session": str(number)}
+    partial_before = [step.partial for step in again.result.steps]
     device = open_replay(Address("replay", str(ledger), options))
-    done_before = [step.done for step in again.result.steps]
 
     def connected(run: Run) -> Journal:
         return Journal(device, Ledger.open(copy, device.spec.serial, volatile=True), run.run)
@@ -69,11 +70,11 @@ def _play(
         return should_stop() or (session.outcome not in (None, "finished") and device.ended)
 
     try:
-        again.execute(watch, ended, connected)
-    except Departed:
+        again.execute(watch, ended, connected, link_tries=0)
+    except (Departed, LinkLost):
         if not device.ended:
             raise
-        # A killed process could not note how far it had come, so neither may its replay.
-        for step, done in zip(again.result.steps, done_before, strict=True):
-            step.done = done
+        # A killed process could not save what its closed loop had so far, so neither may this.
+        for step, partial in zip(again.result.steps, partial_before, strict=True):
+            step.partial = partial
     return not should_stop()

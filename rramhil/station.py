@@ -244,6 +244,7 @@ def connect(
     run: str | None = None,
     header: Mapping[str, Any] | None = None,
     resume: bool = False,
+    continues: int | None = None,
 ) -> Connected:
     """The device at `address`, guarded and journalled; its `spec` is final. Close it.
 
@@ -253,8 +254,9 @@ def connect(
     `header` (JSON data) stand at the head of the session, beside the versions of the software.
 
     A volatile die that was not born now is rebuilt from its ledger; `resume` does so for any
-    volatile die: it goes on where its ledger ends. Cells that an earlier run left in doubt are
-    read first; the ledger's row of that reading says why it was taken.
+    volatile die: it goes on where its ledger ends, or where it was at row `continues` of it (in
+    a life of its own: what came after that row did not happen to it). Cells that were left in
+    doubt are read first; the ledger's row of that reading says why it was taken.
 
     A device that does not end with this process gets one of its own, where its outputs are
     switched off whatever this one is doing: by `abort()`, a second Ctrl-C, or its end.
@@ -268,6 +270,7 @@ def connect(
         return connect_here(
             address,
             station=bench, whose=whose, ledger=ledger, run=run, header=header, resume=resume,
+            continues=continues,
         )  # fmt: skip
     from rramhil.process.remote import Remote
 
@@ -292,6 +295,7 @@ def connect_here(
     run: str | None = None,
     header: Mapping[str, Any] | None = None,
     resume: bool = False,
+    continues: int | None = None,
     wrap: Callable[[Device], Device] | None = None,
     holder: int | None = None,
 ) -> Journal:
@@ -301,14 +305,15 @@ def connect_here(
     try:
         device = wrap(device) if wrap else device
         spec = device.spec
-        newborn = False if resume and spec.volatile else None
-        device = leased = Leased(device, newborn, holder)
+        goes_on = spec.volatile and (resume or continues is not None)
+        device = leased = Leased(device, False if goes_on else None, holder)
         book = Ledger.open(
             _ledger_folder(spec, station, ledger), spec.serial, volatile=spec.volatile
         )
         try:
-            guard = _guard(leased, book, station, whose)
-            journal = Journal(guard, book, run or _unnamed(), _header(address, station, header))
+            guard = _guard(leased, book, station, whose, continues)
+            head = _header(address, station, header)
+            journal = Journal(guard, book, run or _unnamed(), head, continues=continues)
         except BaseException:
             book.close()
             raise
@@ -348,8 +353,10 @@ def _abort_socket(serial: str) -> Path:
     return home() / "leases" / f"{sha256(serial.encode()).hexdigest()[:16]}.abort"
 
 
-def _guard(leased: Leased, book: Ledger, bench: Station | None, whose: str) -> Guard:
-    """The guard, after the die was brought to where its ledger says it is."""
+def _guard(
+    leased: Leased, book: Ledger, bench: Station | None, whose: str, upto: int | None
+) -> Guard:
+    """The guard, after the die was brought to where its ledger says it is (was at row `upto`)."""
     limits = StationLimits(whose) if bench is None else bench.limits(leased.spec, whose)
     if leased.spec.newborn:
         return Guard(leased, limits)
@@ -357,10 +364,10 @@ def _guard(leased: Leased, book: Ledger, bench: Station | None, whose: str) -> G
         if not reader.sessions():
             return Guard(leased, limits)
         if leased.spec.volatile:
-            rebuild(leased.inner, reader)
+            rebuild(leased.inner, reader, upto)
         if limits.budget.pulses is None and limits.budget.volt_seconds is None:
             return Guard(leased, limits)
-        wear = reader.wear(limits.budget.high_volts)
+        wear = reader.wear(limits.budget.high_volts, upto)
     return Guard(leased, limits, pulses=wear.pulses, volt_seconds=wear.volt_seconds)
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field, model_validator
 
 from rramhil.device import Bools, Cells, Device, Floats, Kind, Pulse, Refused
 from rramhil.schema import Seconds, Siemens, Strict, Volts
@@ -22,16 +24,26 @@ from rramhil.verify import Bias, reset_pulse, set_pulse
 class Forming(Strict):
     """FORM pulses: BL rises from `start_volts` by `step_volts` until a cell conducts.
 
+    The last pulse is the last step that does not pass `stop_volts`.
     Defaults: forming voltages of the RADAR array data are 3.1 V on average at WL 2.0 V
     (1 us pulses, steps of 0.05 V, standard deviation 0.27-0.45 V).
     """
 
     start_volts: Volts = 2.2
-    step_volts: Volts = 0.05
+    step_volts: Annotated[Volts, Field(gt=0, allow_inf_nan=False)] = 0.05
     stop_volts: Volts = 4.4
     gate_volts: Volts = 2.0
     seconds: Seconds = 1e-6
     formed_siemens: Siemens = 15e-6
+
+    @model_validator(mode="after")
+    def _rising(self) -> Forming:
+        if not self.stop_volts >= self.start_volts:
+            raise ValueError(
+                f"stop_volts {self.stop_volts:g} V lies below start_volts {self.start_volts:g} V; "
+                "raise the one or lower the other"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,27 +131,30 @@ class FormingRound:
 
     @property
     def open_cells(self) -> int:
-        """Cells that do not conduct yet."""
+        """Cells that do not conduct, those that gave no answer among them."""
         return int(np.count_nonzero(~self.formed))
 
 
 def form(device: Device, cells: Cells, forming: Forming) -> Iterator[FormingRound]:
     """Form the cells that do not conduct, raising BL step by step; yield every round.
 
-    Ends when all conduct or `stop_volts` has been applied. A formed cell gets no pulse.
+    Ends when all conduct or the next step would pass `stop_volts`. A formed cell gets no
+    pulse, and none from then on a cell that gives no answer (NaN): more voltage could break it
+    unseen. It stays unformed. Raises `Refused` when a cell needs a FORM that the device lacks.
     """
     siemens = device.read(cells).copy()
     formed = siemens >= forming.formed_siemens
     yield FormingRound(0.0, siemens.copy(), formed.copy())
     limits = device.spec.pulses.get(Kind.FORM)
-    if limits is None and not formed.all():
+    unformed = int(np.count_nonzero(~formed & ~np.isnan(siemens)))
+    if limits is None and unformed:
         raise Refused(
-            f"{int((~formed).sum())} cells do not conduct and {device.spec.model} does no FORM; "
+            f"{unformed} cells do not conduct and {device.spec.model} does no FORM; "
             "leave out the step 'form' or form the chip elsewhere"
         )
     steps = int(np.floor((forming.stop_volts - forming.start_volts) / forming.step_volts + 1e-9))
     for step in range(steps + 1):
-        open_ = np.flatnonzero(~formed)
+        open_ = np.flatnonzero(~formed & ~np.isnan(siemens))
         if limits is None or open_.size == 0:
             return
         volts = float(limits.volts.snap(forming.start_volts + step * forming.step_volts))

@@ -9,14 +9,16 @@ Three published algorithms are settings of the one loop (data and description: A
 IEEE Trans. Electron Devices 2021, doi 10.1109/TED.2021.3097975):
 
 ISPP  incremental step pulse programming: SET with a rising gate voltage until the cell is in
-      its window; an overshoot is RESET and the ramp starts again.
+      its window; an overshoot is RESET and the ramp starts again. A cell that is still below
+      its window when the ramp leaves the device's range is given up.
 FPPV  fixed pulse, program and verify: SET at the level's gate voltage, RESET above the
       window, repeat: cycle-to-cycle variation does the search.
 SDR   one coarse SET at the level's gate voltage, then fine BL ramps upwards and SL ramps
       downwards; a ramp restarts when the direction changes (published as RADAR).
 
-In every one of them the SL ramp of a cell that will not RESET goes on rising to
-`Bias.reset_stop_volts`, further than the published caps: a share of cells needs it.
+In every one of them the SL ramp of a cell that will not RESET goes on rising, to
+`Bias.reset_stop_volts` at least, and stays there: further than the published caps, because a
+share of cells needs it.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class Bias(Strict):
 
     The defaults suit HfO2 1T1R cells at 100 ns (cycling conditions of the RADAR array data:
     SET 100 ns; RESET 100 ns, WL 4 V). RESET ramps SL from `reset_volts` in steps of
-    `reset_step_volts` as long as a cell stays above its window.
+    `reset_step_volts` up to `reset_stop_volts` as long as a cell stays above its window.
     """
 
     set_volts: Volts = 2.0
@@ -71,7 +73,12 @@ class _Recipe(Strict):
 
 
 class ISPP(_Recipe):
-    """Gate ramp: from `gate_start_volts`, or `gate_lead_volts` below the level's nominal gate."""
+    """Gate ramp: from `gate_start_volts`, or `gate_lead_volts` below the level's nominal gate.
+
+    The lead asks for a start well below the level, not for a voltage: where it would lie below
+    the device's lowest gate voltage, the ramp starts there. A `gate_start_volts` is a request,
+    and out of range it is refused.
+    """
 
     algorithm: Literal["ispp"] = "ispp"
     gate_step_volts: Volts = 0.05
@@ -89,7 +96,8 @@ class FPPV(_Recipe):
 class SDR(_Recipe):
     """Coarse SET at the level's gate voltage, then fine ramps of BL (up) and SL (down).
 
-    The defaults are the published choice for level 1 of 2 bits per cell.
+    The SL ramp ends at the larger of `fine_reset.stop` and `Bias.reset_stop_volts`. The defaults
+    are the published choice for level 1 of 2 bits per cell.
     """
 
     algorithm: Literal["sdr"] = "sdr"
@@ -127,7 +135,8 @@ class State:
 
     `heading`: 0 not pulsed yet, +1 the last pulse was a SET, -1 a RESET. `step`: pulses since
     the heading changed (a ramp's position). `coarse`: SDR's coarse SET is still to come (only after
-    `first_reset`: a cell taken as it is has been SET before).
+    `first_reset`: a cell taken as it is has been SET before). `spent`: its gate ramp has left
+    the device's range; no further pulse.
     """
 
     heading: NDArray[np.int8]
@@ -135,12 +144,20 @@ class State:
     coarse: Bools
     sets: Counts
     resets: Counts
+    spent: Bools
 
     @classmethod
     def fresh(cls, count: int, coarse: bool) -> State:
         """The state of `count` cells at the start; `coarse`: they need a coarse SET."""
         zeros = np.zeros(count, np.int32)
-        return cls(np.zeros(count, np.int8), zeros, np.full(count, coarse), zeros, zeros)
+        return cls(
+            heading=np.zeros(count, np.int8),
+            step=zeros,
+            coarse=np.full(count, coarse),
+            sets=zeros,
+            resets=zeros,
+            spent=np.zeros(count, bool),
+        )
 
     def take(self, which: NDArray[np.integer] | Bools) -> State:
         """The state of some cells."""
@@ -185,39 +202,45 @@ def next_pulses(
     """The pulses for cells that are outside their window, and the state after them.
 
     Pure. `cells`, `reading` and `target` have one entry for each open cell. A cell inside
-    its window, or without an answer (NaN), gets no pulse. Voltages are rounded to the grid
-    of `spec`; a recipe that leaves its range is refused by the device, not shortened here.
+    its window, without an answer (NaN) or `spent` gets no pulse; nor does one whose gate ramp
+    has risen beyond the range of `spec`, and it is marked spent. Voltages are rounded to the
+    grid of `spec`; any other one out of range is refused by the device, not shortened here.
     """
-    answered = ~np.isnan(reading)
+    able = ~np.isnan(reading) & ~state.spent
     first = (state.heading == 0) if recipe.first_reset else np.zeros(cells.size, bool)
-    lower = answered & ((reading > target.high) | first)
-    raise_ = answered & (reading < target.low) & ~lower
-    heading = np.where(lower, np.int8(-1), np.where(raise_, np.int8(1), state.heading))
-    step = np.where(heading == state.heading, state.step + 1, 0)
-    coarse_now = raise_ & state.coarse
+    lower = able & ((reading > target.high) | first)
+    below = able & (reading < target.low) & ~lower
+    turn = np.where(lower, np.int8(-1), np.int8(1))
+    step = np.where(turn == state.heading, state.step + 1, 0)
+    coarse_now = below & state.coarse
+    step = np.where(coarse_now, -1, step).astype(np.int32)
+    volts, gates = _set_volts(step, coarse_now, target.gate_volts, recipe, bias, spec)
+    past = below & (step > 0) & _beyond(gates, recipe, spec)
+    raise_ = below & ~past
+    pulsed = lower | raise_
     after = State(
-        heading=heading.astype(np.int8),
-        step=np.where(coarse_now, -1, np.where(lower | raise_, step, state.step)).astype(np.int32),
+        heading=np.where(pulsed, turn, state.heading).astype(np.int8),
+        step=np.where(pulsed, step, state.step).astype(np.int32),
         coarse=state.coarse & ~raise_,
         sets=(state.sets + raise_).astype(np.int32),
         resets=(state.resets + lower).astype(np.int32),
+        spent=state.spent | past,
     )
     pulses = []
     if lower.any():
-        volts = _reset_volts(after.step[lower], first[lower], recipe, bias)
-        pulses.append(reset_pulse(cells[lower], volts, bias, spec))
+        lines = _reset_volts(after.step[lower], first[lower], recipe, bias)
+        pulses.append(reset_pulse(cells[lower], lines, bias, spec))
     if raise_.any():
-        volts, gates = _set_volts(
-            after.step[raise_], coarse_now[raise_], target.gate_volts[raise_], recipe, bias, spec
-        )
-        pulses.append(set_pulse(cells[raise_], volts, gates, bias, spec))
+        pulses.append(set_pulse(cells[raise_], volts[raise_], gates[raise_], bias, spec))
     return pulses, after
 
 
 def _reset_volts(step: Counts, first: Bools, recipe: Recipe, bias: Bias) -> Floats:
     ramp = Ramp(start=bias.reset_volts, step=bias.reset_step_volts, stop=bias.reset_stop_volts)
     if isinstance(recipe, SDR):
-        return np.where(first, bias.reset_volts, recipe.fine_reset.at(np.maximum(step, 0)))
+        stop = max(recipe.fine_reset.stop, bias.reset_stop_volts)
+        fine = recipe.fine_reset.model_copy(update={"stop": stop})
+        return np.where(first, bias.reset_volts, fine.at(np.maximum(step, 0)))
     return ramp.at(step)
 
 
@@ -229,14 +252,27 @@ def _set_volts(
         return np.where(coarse, full, recipe.fine_set.at(np.maximum(step, 0))), nominal
     if isinstance(recipe, FPPV):
         return full, nominal
-    position = np.maximum(step, 0)
     if recipe.gate_start_volts is None:
-        start = nominal - recipe.gate_lead_volts
+        start = np.maximum(nominal - recipe.gate_lead_volts, _lowest_gate(spec))
     else:
         start = np.full(step.size, recipe.gate_start_volts)
-    limits = _limits(spec, Kind.SET).gate_volts
-    top = np.inf if limits is None else limits.high
-    return full, np.minimum(start + recipe.gate_step_volts * position, top)
+    return full, start + recipe.gate_step_volts * np.maximum(step, 0)
+
+
+def _lowest_gate(spec: Spec) -> float:
+    """The lowest gate voltage of a SET that is on the grid."""
+    gate = _limits(spec, Kind.SET).gate_volts
+    if gate is None:
+        return -np.inf
+    return gate.low if gate.step == 0 else float(np.ceil(gate.low / gate.step - 1e-3)) * gate.step
+
+
+def _beyond(gates: Floats, recipe: Recipe, spec: Spec) -> Bools:
+    """Where a gate ramp lies above the device's range."""
+    gate = _limits(spec, Kind.SET).gate_volts if isinstance(recipe, ISPP) else None
+    if gate is None:
+        return np.zeros(gates.size, bool)
+    return np.asarray(gate.snap(gates) > gate.high + 1e-9)
 
 
 def set_pulse(cells: Cells, volts: Floats, gates: Floats, bias: Bias, spec: Spec) -> Pulse:
@@ -272,10 +308,12 @@ def program(
 
     The last round's `siemens` are the readings that accepted the cells, and so biased towards
     acceptance: report yield and error from `settled_reading`. A cell that used up
-    `recipe.max_pulses`, or gives no answer, is given up.
+    `recipe.max_pulses`, whose gate ramp left the device's range, or that gives no answer, is
+    given up.
     """
     bias = bias or Bias()
-    state = State.fresh(cells.size, coarse=recipe.first_reset)
+    coarse = recipe.first_reset and isinstance(recipe, SDR)
+    state = State.fresh(cells.size, coarse)
     siemens = np.full(cells.size, np.nan, np.float32)
     inside = np.zeros(cells.size, bool)
     given_up = np.zeros(cells.size, bool)
@@ -290,7 +328,7 @@ def program(
         if recipe.first_reset:
             hit &= part.heading != 0
         inside[open_] = hit
-        spent = part.sets + part.resets >= recipe.max_pulses
+        spent = part.spent | (part.sets + part.resets >= recipe.max_pulses)
         given_up[open_] = ~hit & (spent | np.isnan(reading))
         yield Round(
             number, siemens.copy(), inside.copy(), given_up.copy(), state.sets, state.resets

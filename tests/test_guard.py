@@ -19,6 +19,7 @@ from rramhil.device import (
     ProgramLimits,
     Programmed,
     Pulse,
+    PulseLimits,
     Range,
     Refused,
 )
@@ -26,6 +27,8 @@ from rramhil.guard import Budget, Guard, PulseSpans, StationLimits
 
 WHOSE = "station file bench.toml"
 CELLS = np.arange(8)
+BOTH_SIGNS = PulseLimits(Range(-3, 3, 0.01), Range(1e-7, 1e-5, 1e-8), Range(0, 4, 0.01))
+TWO_SIDED = fake_spec(pulses={Kind.SET: BOTH_SIGNS, Kind.RESET: BOTH_SIGNS})
 
 
 def pulse(kind: Kind = Kind.SET, cells: Any = CELLS, volts: Any = 1.5, gate: Any = 1.0) -> Pulse:
@@ -233,24 +236,24 @@ def test_reads_knobs_and_products_are_checked() -> None:
 class SelfWriting(FakeDie):
     """A die with a write-verify of its own: two SETs, one RESET a cell."""
 
-    failing = False
+    failing: BaseException | None = None
 
     def program(self, cells: Any, low: Any, high: Any) -> Programmed:
-        if self.failing:
-            raise LinkLost("gone", cells)
+        if self.failing is not None:
+            raise self.failing
         ones = np.ones(len(cells), dtype=np.int64)
         return Programmed(self.read(cells), ones > 0, 2 * ones, ones, 4 * ones)
 
 
 def test_write_verify_on_the_device_is_held_to_the_stations_limits() -> None:
     die = SelfWriting(fake_spec(program=ProgramLimits(8, 5)))
-    guard = Guard(die, StationLimits(WHOSE, budget=Budget(pulses=8), highest=50e-6))
+    guard = Guard(die, StationLimits(WHOSE, budget=Budget(pulses=13), highest=50e-6))
     guard.program(CELLS, 10e-6, 20e-6)
     assert guard.pulses_spent(CELLS).tolist() == [3] * 8
     with pytest.raises(Refused, match="window edge of 60 µS"):
         guard.program(CELLS, 10e-6, 60e-6)
     guard.program(CELLS, 10e-6, 20e-6)
-    with pytest.raises(Refused, match="over the budget of 8"):
+    with pytest.raises(Refused, match="would reach 16 pulses, over the budget of 13"):
         guard.program(CELLS, 10e-6, 20e-6)
     die.siemens[3] = 60e-6
     guard = Guard(die, StationLimits(WHOSE, highest=50e-6))
@@ -266,13 +269,27 @@ def test_write_verify_on_the_device_is_held_to_the_stations_limits() -> None:
         Guard(FakeDie()).program(CELLS, 10e-6, 20e-6)
 
 
-def test_a_write_verify_of_unknown_outcome_costs_all_its_attempts() -> None:
+@pytest.mark.parametrize(
+    ("failing", "costs"),
+    [
+        (LinkLost("gone", CELLS), 10),
+        (DeviceFault("sick"), 10),
+        (KeyboardInterrupt(), 10),
+        (ZeroDivisionError(), 10),
+        (Refused("no"), 0),
+        (ValueError("a shape"), 0),
+    ],
+)
+def test_a_write_verify_of_unknown_outcome_costs_all_its_attempts(
+    failing: BaseException, costs: int
+) -> None:
+    """Attempts of SET and attempts of RESET: as `LedgerReader.wear` counts them."""
     die = SelfWriting(fake_spec(program=ProgramLimits(8, 5)))
-    guard = Guard(die, StationLimits(WHOSE, budget=Budget(pulses=12)))
-    die.failing = True
-    with pytest.raises(LinkLost):
+    guard = Guard(die, StationLimits(WHOSE, budget=Budget(pulses=10)))
+    die.failing = failing
+    with pytest.raises(type(failing)):
         guard.program(CELLS, 10e-6, 20e-6)
-    assert guard.pulses_spent(CELLS).tolist() == [5] * 8
+    assert guard.pulses_spent(CELLS).tolist() == [costs] * 8
 
 
 def test_thawing_forgets_readings_but_not_what_was_spent() -> None:
@@ -292,44 +309,75 @@ def test_wear_of_another_die_is_an_error() -> None:
         Guard(FakeDie(), pulses=np.zeros(3))
 
 
-@settings(deadline=None, max_examples=60)
+def test_volt_seconds_are_those_of_the_size_of_the_voltage() -> None:
+    """On a chip that SETs with a negative voltage, too: the ledger adds up |V| as well."""
+    guard = Guard(FakeDie(TWO_SIDED), StationLimits(WHOSE, budget=Budget(volt_seconds=5e-6)))
+    guard.apply(pulse(volts=-2.0))
+    assert guard.volt_seconds_spent(CELLS).tolist() == pytest.approx([2e-6] * 8)
+    guard.apply(pulse(volts=-2.0))
+    with pytest.raises(Refused, match=r"would reach 6 µVs at high voltage, over .* 5 µVs"):
+        guard.apply(pulse(volts=-2.0))
+
+
+def test_each_cell_of_a_pulse_is_held_to_the_volt_seconds() -> None:
+    """Also where the most worn cell of the pulse gets a gentle one."""
+    spent = np.zeros(TWO_SIDED.size)
+    spent[:3] = [9e-6, 4e-6, 4e-6]
+    limits = StationLimits(WHOSE, budget=Budget(volt_seconds=5e-6, high_volts=1.0))
+    guard = Guard(FakeDie(), limits, volt_seconds=spent)
+    with pytest.raises(Refused, match=r"tile 0 row 0 column 1 would reach 6 µVs"):
+        guard.apply(pulse(cells=[0, 1, 2], volts=[0.5, 2.0, 2.0]))
+    guard.apply(pulse(cells=[0, 1], volts=[0.5, 1.0]))
+
+
+@settings(deadline=None, max_examples=100)
 @given(
     calls=st.lists(
         st.tuples(
             st.sampled_from([Kind.SET, Kind.RESET]),
-            st.lists(st.integers(0, 11), min_size=1, max_size=6, unique=True),
-            st.sampled_from([0.5, 1.5, 2.0, 2.5, 3.0, 3.5]),
+            st.dictionaries(
+                st.integers(0, 11),
+                st.sampled_from([-3.0, -2.0, -0.5, 0.5, 1.5, 2.0, 2.5, 3.0, 3.5]),
+                min_size=1,
+                max_size=6,
+            ),
         ),
         max_size=30,
     ),
     budget=st.integers(1, 6),
+    worn=st.lists(st.sampled_from([0.0, 3e-6, 7e-6, 20e-6]), min_size=12, max_size=12),
 )
 def test_law_nothing_beyond_any_limit_ever_lands(
-    calls: list[tuple[Kind, list[int], float]], budget: int
+    calls: list[tuple[Kind, dict[int, float]]], budget: int, worn: list[float]
 ) -> None:
     landed: list[Pulse] = []
-    die = FakeDie(landing=landed.append)
+    die = FakeDie(TWO_SIDED, landing=landed.append)
     limits = StationLimits(
         WHOSE,
-        spans={Kind.SET: PulseSpans(volts=(0, 2.0))},
+        spans={Kind.SET: PulseSpans(volts=(-2.0, 2.0))},
         budget=Budget(pulses=budget, volt_seconds=8e-6, high_volts=1.0),
         barred=np.array([7]),
     )
-    guard = Guard(die, limits)
-    for kind, cells, volts in calls:
+    before = np.zeros(die.spec.size)
+    before[:12] = worn
+    guard = Guard(die, limits, volt_seconds=before)
+    for kind, volts in calls:
         try:
-            guard.apply(pulse(kind, cells, volts))
+            guard.apply(pulse(kind, list(volts), list(volts.values())))
         except Refused:
             continue
     counted = sum(die.counted.values())
     assert counted.max(initial=0) <= budget
     assert counted[7] == 0
-    assert (guard.pulses_spent(np.arange(die.spec.size)) == counted).all()
-    stress = np.zeros(die.spec.size)
+    every_cell = np.arange(die.spec.size)
+    assert (guard.pulses_spent(every_cell) == counted).all()
+    stress = before.copy()
     for one in landed:
-        assert one.volts.max() <= (2.0 if one.kind is Kind.SET else 3.0)
-        stress[one.cells] += np.where(one.volts >= 1.0, one.volts, 0) * one.seconds
-    assert stress.max() <= 8e-6 * (1 + 1e-9)
+        size = np.abs(one.volts)
+        assert size.max() <= (2.0 if one.kind is Kind.SET else 3.0)
+        stress[one.cells] += np.where(size >= 1.0, size, 0) * one.seconds
+    assert (stress <= np.maximum(before, 8e-6 * (1 + 1e-9))).all()
+    np.testing.assert_allclose(guard.volt_seconds_spent(every_cell), stress, rtol=1e-12)
 
 
 def test_the_station_may_not_name_cells_that_do_not_exist() -> None:

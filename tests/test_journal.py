@@ -23,6 +23,7 @@ from rramhil.device import (
 )
 from rramhil.journal import Journal
 from rramhil.ledger import Ledger, LedgerError, LedgerReader
+from rramhil.ledger.codec import encode
 
 CELLS = np.arange(10, 30)
 SET = Pulse(Kind.SET, CELLS, 1.2, 2.0, seconds=1e-6)
@@ -264,6 +265,33 @@ def test_finish_names_the_outcome(tmp_path, die):
         assert reader.row(reader.last_row).data["accuracy"] == 0.5
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda device: device.read(CELLS),
+        lambda device: device.apply(SET),
+        lambda device: device.mvm(0, np.ones((1, 16), np.int64)),
+        lambda device: device.program(CELLS, 1e-6, 2e-6),
+        lambda device: device.adjust("offset", [0.0, 0.0]),
+        lambda device: device.clock.sleep(1.0),
+        lambda device: device.checkpoint(),
+        lambda device: device.finish("done again"),
+    ],
+)
+def test_a_finished_session_takes_no_more_calls(tmp_path, die, call):
+    device = open_journal(tmp_path, die)
+    device.finish("done")
+    with pytest.raises(
+        Refused, match=r"no session of die fake-0 is open|session of fake-0 has ended"
+    ):
+        call(device)
+    device.close()
+    with LedgerReader(tmp_path) as reader:
+        assert phases(tmp_path) == [("end", "done")]
+        assert reader.last_row == reader.sessions()[0].last
+    assert die.counted[Kind.SET].sum() == 0
+
+
 def test_states_are_kept_and_named(tmp_path, die):
     with open_journal(tmp_path, die) as device:
         rows = [device.checkpoint() for _ in range(4)]
@@ -304,3 +332,48 @@ def test_an_end_that_cannot_be_written_is_said(tmp_path, die, monkeypatch):
         device.close()
     assert die.closed.is_set()
     open_journal(tmp_path, FullDie(fake_spec(**FULL))).close()  # it let go of the lock
+
+
+@pytest.mark.parametrize("error", [LinkLost("cannot switch the outputs off"), KeyboardInterrupt()])
+def test_a_device_that_cannot_be_closed_keeps_no_lock_and_no_session(tmp_path, die, error):
+    def close():
+        raise error
+
+    device = open_journal(tmp_path, die)
+    device.apply(SET)
+    die.close = close
+    with pytest.raises(type(error)):
+        device.close()
+    with LedgerReader(tmp_path) as reader:
+        assert reader.doubtful().size == 0
+        assert reader.sessions()[0].outcome.startswith("closed after an error")
+    open_journal(tmp_path, FullDie(fake_spec(**FULL))).close()
+
+
+def test_device_time_is_that_of_the_device_not_of_the_disk(tmp_path, die, monkeypatch):
+    """On a clock of the host's, the fsync of the intent and packing an answer take time."""
+    with open_journal(tmp_path, die) as device:
+        commit = device.ledger._commit
+        monkeypatch.setattr(device.ledger, "_commit", lambda: (die.clock.sleep(20.0), commit()))
+        monkeypatch.setattr(
+            "rramhil.journal.encode", lambda *a: (die.clock.sleep(20.0), encode(*a))[1]
+        )
+        die.clock.seconds = 1000.0
+        device.apply(SET)
+        device.program(CELLS, 10e-6, 12e-6)
+        device.mvm(0, np.ones((1, 16), np.int64))
+        landing_fails(die)
+        with pytest.raises(LinkLost):
+            device.apply(SET)
+        monkeypatch.undo()
+    with LedgerReader(tmp_path) as reader:
+        assert reader.totals().device_seconds < 1.0
+        for row in reader.rows():
+            assert row.before is None or row.after is None or row.after - row.before < 1.0
+
+
+def landing_fails(die):
+    def landing(pulse):
+        raise LinkLost("cable pulled", CELLS)
+
+    die.landing = landing

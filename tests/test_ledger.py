@@ -355,3 +355,19 @@ def test_a_closed_ledger_says_so(tmp_path):
     ledger.close()
     with pytest.raises(LedgerError, match="is closed; open the device again"):
         ledger.note("late")
+
+
+def test_a_ledger_whose_last_commit_fails_lets_go_of_all(tmp_path, monkeypatch):
+    ledger = Ledger.open(tmp_path, "fake-0")
+    ledger.begin_run("r", fake_spec())
+
+    def full_disk():
+        raise ledger._break(sqlite3.OperationalError("disk I/O error"))
+
+    monkeypatch.setattr(ledger, "_commit", full_disk)
+    with pytest.raises(LedgerError, match="disk I/O error"):
+        ledger.close()
+    assert not ledger._committer.is_alive()
+    assert ledger.session == 0
+    ledger.close()
+    Ledger.open(tmp_path, "fake-0").close()

@@ -13,6 +13,8 @@ from rramhil.device import Kind, LinkLost, Pulse, Refused
 from rramhil.journal import Journal
 from rramhil.ledger import Ledger, LedgerReader
 from rramhil.rebuild import rebuild
+from rramhil.station import connect
+from rramhil_drivers.emulator.die import EmulatedDie
 
 CELLS = np.arange(10, 30)
 CALLS = st.lists(
@@ -145,6 +147,107 @@ def test_after_an_interrupted_reading_the_state_is_saved_at_the_next_one(tmp_pat
     with LedgerReader(tmp_path) as reader:
         assert rebuild(rebuilt, reader).calls == 1
     same_state(original, rebuilt)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        lambda device: device.read(np.arange(100, 120)),
+        lambda device: device.read(CELLS[:3]),
+        lambda device: device.clock.sleep(1.0),
+        lambda device: device.finish("stopped"),
+        lambda device: None,
+    ],
+)
+@pytest.mark.parametrize("broken", ["apply", "read", "sleep"])
+def test_after_an_interrupt_the_state_is_saved_doubt_or_no_doubt(tmp_path, broken, then):
+    """Doubt lives in the rows: the state need not wait for the doubtful cells to be read."""
+    original = die()
+
+    def at_once(pulse):
+        original.landing = None
+        original.siemens[CELLS[:7]] += 3e-6
+        raise KeyboardInterrupt
+
+    def drawn(cells):
+        del original.read
+        original.read(cells)
+        raise KeyboardInterrupt
+
+    def slept(seconds):
+        del original.clock.sleep
+        original.clock.sleep(seconds / 2)
+        raise KeyboardInterrupt
+
+    with Journal(original, Ledger.open(tmp_path, "fake-0", volatile=True), "r") as device:
+        device.read(CELLS)
+        original.landing = at_once if broken == "apply" else None
+        if broken == "read":
+            original.read = drawn
+        if broken == "sleep":
+            original.clock.sleep = slept
+        calls = {
+            "apply": lambda: device.apply(Pulse(Kind.SET, CELLS, 1.0, 2.0, seconds=1e-6)),
+            "read": lambda: device.read(CELLS),
+            "sleep": lambda: device.clock.sleep(4.0),
+        }
+        with pytest.raises(KeyboardInterrupt):
+            calls[broken]()
+        then(device)
+        doubtful = device.doubtful.tolist()
+    rebuilt = die()
+    with LedgerReader(tmp_path) as reader:
+        rebuild(rebuilt, reader)
+        assert reader.doubtful().tolist() == doubtful
+    same_state(original, rebuilt)
+
+
+def test_a_call_that_breaks_leaves_a_state_too(tmp_path):
+    """What a reading that was lost on its way drew from the die is in no row."""
+    original = die()
+
+    def lost(cells):
+        del original.read
+        original.read(cells)
+        raise LinkLost("lost on its way")
+
+    with Journal(original, Ledger.open(tmp_path, "fake-0", volatile=True), "r") as device:
+        original.read = lost
+        with pytest.raises(LinkLost):
+            device.read(CELLS)
+        device.apply(Pulse(Kind.SET, CELLS, 1.0, 2.0, seconds=1e-6))
+        device.read(CELLS)
+    rebuilt = die()
+    with LedgerReader(tmp_path) as reader:
+        rebuild(rebuilt, reader)
+    same_state(original, rebuilt)
+
+
+def test_an_emulated_chip_interrupted_in_a_pulse_is_opened_again(tmp_path, monkeypatch):
+    address = f"emulator:40nm?tiles=1&state={tmp_path}"
+    pulse = Pulse(Kind.SET, np.arange(64), 2.0, 2.5, seconds=1e-7)
+    whole = EmulatedDie.apply
+
+    def cut(chip, pulse):
+        whole(chip, pulse)
+        raise KeyboardInterrupt
+
+    with connect(address) as device:
+        device.apply(pulse)
+        with monkeypatch.context() as patch:
+            patch.setattr(EmulatedDie, "apply", cut)
+            with pytest.raises(KeyboardInterrupt):
+                device.apply(pulse)
+        device.read(np.arange(100, 120))
+        expected = device.freeze()
+    rebuilt = open_device(address)
+    with LedgerReader(tmp_path) as reader:
+        rebuild(rebuilt, reader)
+        assert reader.doubtful().tolist() == list(range(64))
+    assert rebuilt.freeze() == expected
+    with connect(address) as device:
+        assert device.doubtful.size == 0
+        device.apply(pulse)
 
 
 def interrupt(*anything):

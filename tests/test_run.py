@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,8 +18,9 @@ from rramhil.job.result import RunResult
 from rramhil.ledger import LedgerReader
 from rramhil.replay import Departed
 from rramhil.rerun import replay
-from rramhil.run import Progress, Run, runs
+from rramhil.run import Run, runs
 from rramhil.schema import FileError, check
+from rramhil.session import Progress
 
 JOB = """
 name = "short"
@@ -208,6 +212,100 @@ def test_an_open_loop_write_that_was_stopped_goes_on_behind_the_written_cells() 
     assert run.result.steps[1].cost.pulses == 2 * 34_048
 
 
+KILLED = """
+import os, signal, sys
+from rramhil.run import Run
+
+name, ticks = sys.argv[2], int(sys.argv[3])
+
+def watch(progress):
+    global ticks
+    ticks -= progress.name == name
+    if ticks == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Run.open(sys.argv[1]).execute(watch, lambda: False)
+"""
+
+
+def test_a_run_that_was_killed_is_resumed_and_none_of_its_cost_is_lost() -> None:
+    run = start()
+    for name, ticks in (("program", 4), ("rvw", 9)):
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, run.run, name, str(ticks)], check=False, timeout=100
+        )
+        assert done.returncode == -signal.SIGKILL
+    run = Run.open(run.run)
+    result = run.execute(nothing, never)
+    assert result.outcome == "finished"
+    with LedgerReader(result.ledger) as reader:
+        totals = reader.totals(run.run)
+        assert len(reader.sessions(run.run)) == 3
+        assert reader.doubtful().size == 0
+        assert reader.verify(result.ledger_head).ok
+    assert sum(step.cost.pulses for step in result.steps) == sum(totals.pulses.values())
+    assert sum(step.cost.reads for step in result.steps) == totals.reads
+    recorded, replayed = replay(run.run, nothing, never)
+    assert replayed.accuracy == recorded.accuracy
+
+
+def test_a_repair_that_was_stopped_reports_all_that_it_did() -> None:
+    run = start()
+    run.execute(*stop_at("rvw", 7))
+    result = Run.open(run.run).execute(nothing, never)
+    rvw = result.steps[4]
+    found = rvw.findings["pulses_per_cell"]
+    assert isinstance(found, float)
+    assert found * 34_048 == pytest.approx(rvw.cost.pulses)
+    arrays = run.folder_of.load_arrays(rvw.arrays or "")
+    assert arrays["open_cells"].size == rvw.findings["rounds"]
+    assert (arrays["siemens_before"] != 0).mean() > 0.9
+
+
+def test_a_disk_that_is_full_leaves_no_device_open() -> None:
+    run = start()
+    (run.folder / "events.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        run.execute(nothing, never)
+    (run.folder / "events.jsonl").unlink()
+    assert Run.open(run.run).execute(nothing, never).outcome == "finished"
+
+
+def test_later_passes_do_not_rewrite_cells_that_are_in_their_windows() -> None:
+    steps = JOB.split("[[steps]]")
+    verify = 'do = "program"\nhow = "verify"\nrecipe = { algorithm = "sdr", first_reset = true }\n'
+    cells = []
+    for passes in (1, 3):
+        run = start("[[steps]]".join([*steps[:2], f"\n{verify}passes = {passes}\n", steps[3]]))
+        run.execute(nothing, never)
+        cells.append(run.result.steps[1].findings["pulses_per_cell"])
+    assert isinstance(cells[0], float)
+    assert isinstance(cells[1], float)
+    assert cells[1] < 2 * cells[0]
+
+
+def test_a_resumed_run_goes_on_with_its_own_silicon_whatever_ran_in_between() -> None:
+    results = []
+    for interrupted in (False, True):
+        run = start()
+        run.execute(*stop_at("rsa", 2))
+        if interrupted:
+            start().execute(*stop_at("rvw", 5))
+        results.append(Run.open(run.run).execute(nothing, never))
+    assert results[0].accuracy == results[1].accuracy
+    assert results[0].cost["rvw"].pulses == results[1].cost["rvw"].pulses
+
+
+def test_a_die_that_another_run_has_pulsed_since_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    job = JOB.replace("die=3&seed=3", f"die=3&seed=3&state={tmp_path}")
+    run = start(job)
+    run.execute(*stop_at("rsa", 2))
+    other = start(job)
+    other.execute(*stop_at("program", 1))
+    with pytest.raises(Refused, match=f"the run {other.run} has pulsed die .* run the job again"):
+        Run.open(run.run).execute(nothing, never)
+
+
 def test_an_error_of_the_device_ends_the_run_as_failed_and_it_can_go_on() -> None:
     run = start()
 
@@ -251,6 +349,8 @@ def test_runs_are_found_by_id_beginning_or_last(
         (("seed = 3", 'seed = "three"'), "seed"),
         (("points = 23", "points = 23\nname = 'rsa'"), "two steps are called 'rsa'"),
         (("points = 23", 'points = 23\nfirst_gate = "1.4 S"'), "not a quantity in V"),
+        (("points = 23", 'points = 23\nname = "../tune"'), "should match pattern"),
+        (('name = "open_loop"', 'name = "teacher"'), "cannot be called 'teacher'"),
     ],
 )
 def test_a_wrong_job_is_one_sentence(change: tuple[str, str], message: str) -> None:

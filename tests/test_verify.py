@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rramhil.address import open_device
-from rramhil.device import Device, Kind, Pulse, Refused
+from rramhil.device import Device, Kind, Pulse, Range, Refused, Spec
 from rramhil.mapping import Levels
 from rramhil.tune import gate_curve, gate_sweep
 from rramhil.verify import (
@@ -52,8 +54,10 @@ CELLS = np.arange(600) * 3 + 20_000
         st.one_of(st.floats(0, 3e-4), st.just(np.inf), st.just(np.nan)), min_size=1, max_size=12
     ),
     heading=st.integers(-1, 1),
-    step=st.integers(0, 40),
+    step=st.integers(0, 60),
 )
+@example(ISPP(), [50e-6, 150e-6], 1, 37)
+@example(ISPP(), [50e-6, 150e-6], 1, 38)
 @settings(deadline=None, max_examples=80)
 def test_pulses_go_towards_the_window_and_stay_on_the_grid(
     die: Device, recipe: Recipe, siemens: list[float], heading: int, step: int
@@ -66,6 +70,7 @@ def test_pulses_go_towards_the_window_and_stay_on_the_grid(
         np.zeros(count, bool),
         np.zeros(count, np.int32),
         np.zeros(count, np.int32),
+        np.zeros(count, bool),
     )
     target = Target(np.full(count, 90e-6), np.full(count, 110e-6), np.full(count, 2.4))
     pulses, after = next_pulses(np.arange(count), reading, target, state, recipe, Bias(), die.spec)
@@ -76,7 +81,10 @@ def test_pulses_go_towards_the_window_and_stay_on_the_grid(
     first = recipe.first_reset and heading == 0
     answered = ~np.isnan(reading)
     assert np.array_equal(reset > 0, answered & ((reading > 110e-6) | first))
-    assert np.array_equal(set_ > 0, answered & (reading < 90e-6) & (not first))
+    below = answered & (reading < 90e-6) & (not first)
+    assert np.array_equal(set_ > 0, below & ~after.spent)
+    risen = 2.1 + 0.05 * (step + 1 if heading == 1 else 0)  # of ISPP; the device ends at 4 V
+    assert np.array_equal(after.spent, below & (recipe.algorithm == "ispp") & (risen > 4.0 + 1e-9))
     assert np.array_equal(after.sets, set_)
     assert np.array_equal(after.resets, reset)
 
@@ -96,6 +104,93 @@ def test_ispp_raises_the_gate_from_pulse_to_pulse_and_starts_again_after_a_reset
         if pulses[0].kind is Kind.SET and pulses[0].gate_volts is not None:
             gates.append(float(pulses[0].gate_volts[0]))
     assert gates == pytest.approx([1.5, 1.6, 1.7, 1.5])
+
+
+def narrow(die: Device, low: float, high: float, step: float = 0.005) -> Spec:
+    """The spec of `die` with another range of gate voltages for SET."""
+    limits = replace(die.spec.pulses[Kind.SET], gate_volts=Range(low, high, step))
+    return replace(die.spec, pulses={**die.spec.pulses, Kind.SET: limits})
+
+
+def test_a_cell_whose_gate_ramp_leaves_the_range_is_given_up_not_repeated_at_the_limit() -> None:
+    die = open_device("emulator:40nm?die=3&stuck_lrs=0&stuck_hrs=0&stuck_rows=0")
+    die.spec = narrow(die, 0.0, 2.5)
+    sent: list[Pulse] = []
+    apply = die.apply
+
+    def watched(pulse: Pulse) -> None:
+        sent.append(pulse)
+        apply(pulse)
+
+    die.apply = watched  # type: ignore[method-assign]
+    within_reach = np.arange(50) % 2 == 1
+    low = np.where(within_reach, 60e-6, 240e-6)
+    target = Target(low, low + 10e-6, np.full(50, 2.4))
+    *_, last = program(die, np.arange(50), target, ISPP(first_reset=True))
+    assert np.array_equal(last.given_up, ~within_reach)
+    assert last.inside[within_reach].all()
+    gates = [p.gate_volts[p.cells == 0] for p in sent if p.kind is Kind.SET]  # type: ignore[index]
+    of_first = np.concatenate(gates)
+    assert of_first == pytest.approx([2.1, 2.15, 2.2, 2.25, 2.3, 2.35, 2.4, 2.45, 2.5])
+    assert last.sets[0] == len(of_first)
+
+
+def test_a_spent_cell_gets_no_pulse_whatever_it_reads(die: Device) -> None:
+    target = Target(np.full(2, 90e-6), np.full(2, 110e-6), np.full(2, 2.4))
+    state = replace(State.fresh(2, coarse=False), spent=np.ones(2, bool))
+    reading = np.array([10e-6, 200e-6])
+    pulses, after = next_pulses(np.arange(2), reading, target, state, ISPP(), Bias(), die.spec)
+    assert pulses == []
+    assert after.spent.all()
+    assert not (after.sets | after.resets).any()
+
+
+@pytest.mark.parametrize(
+    ("low", "step", "first"), [(1.0, 0.005, 1.0), (1.003, 0.005, 1.005), (1.003, 0.0, 1.003)]
+)
+def test_a_gate_ramp_starts_no_lower_than_the_device_can(
+    die: Device, low: float, step: float, first: float
+) -> None:
+    spec = narrow(die, low, 4.0, step)
+    target = Target(np.array([3e-6] * 2), np.array([5e-6] * 2), np.array([1.1, 2.0]))
+    state, gates = State.fresh(2, coarse=False), []
+    for _ in range(3):
+        pulses, state = next_pulses(
+            np.arange(2), np.array([1e-6] * 2), target, state, ISPP(), Bias(), spec
+        )
+        spec.check_pulse(pulses[0])
+        gates.append(pulses[0].gate_volts)
+    assert np.array(gates) == pytest.approx(
+        np.array([[first, 1.7], [first + 0.05, 1.75], [first + 0.1, 1.8]]), abs=0.0026
+    )
+
+
+@pytest.mark.parametrize("start", [0.5, 4.5])
+def test_a_gate_start_out_of_range_is_refused(die: Device, start: float) -> None:
+    spec = narrow(die, 1.0, 4.0)
+    target = Target(np.array([90e-6]), np.array([110e-6]), np.array([2.0]))
+    recipe = ISPP(gate_start_volts=start)
+    state = State.fresh(1, coarse=False)
+    pulses, _ = next_pulses(np.array([7]), np.array([1e-6]), target, state, recipe, Bias(), spec)
+    with pytest.raises(Refused, match=rf"gate voltage {start} V is outside 1 to 4 V"):
+        spec.check_pulse(pulses[0])
+
+
+@pytest.mark.parametrize(("fine", "bias_stop", "end"), [(3.6, 4.8, 4.8), (4.2, 3.6, 4.2)])
+def test_the_fine_line_ramp_of_sdr_goes_on_to_the_larger_of_its_ends(
+    die: Device, fine: float, bias_stop: float, end: float
+) -> None:
+    recipe = SDR(fine_reset=Ramp(start=0.6, step=0.26, stop=fine))
+    target = Target(np.array([0.0]), np.array([12e-6]), np.array([1.5]))
+    state, volts = State.fresh(1, coarse=False), []
+    for _ in range(25):
+        pulses, state = next_pulses(
+            np.array([7]), np.array([60e-6]), target, state, recipe,
+            Bias(reset_stop_volts=bias_stop), die.spec,
+        )  # fmt: skip
+        volts.append(float(pulses[0].volts[0]))
+    assert volts[:3] == pytest.approx([0.6, 0.86, 1.12])
+    assert volts[-3:] == pytest.approx([end] * 3)
 
 
 def test_sdr_sets_coarsely_once_then_ramps_and_restarts_when_it_turns(die: Device) -> None:
@@ -208,8 +303,6 @@ def test_a_window_that_is_upside_down_is_refused() -> None:
 
 
 def test_a_device_without_reset_cannot_be_written(die: Device, target: Target) -> None:
-    from dataclasses import replace
-
     spec = replace(die.spec, pulses={Kind.SET: die.spec.pulses[Kind.SET]})
     state = State.fresh(CELLS.size, coarse=False)
     with pytest.raises(Refused, match="does no RESET"):

@@ -13,7 +13,7 @@ from rramhil.units import show
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from rramhil.run import Progress
+    from rramhil.session import Progress
 
 LINE_EVERY_SECONDS = 5.0
 

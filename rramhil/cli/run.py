@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rramhil.job.file import JobFile
     from rramhil.job.result import RunResult
-    from rramhil.run import Progress
+    from rramhil.session import Progress
 
 QUICKSTART = "quickstart"
 

@@ -15,6 +15,9 @@ from rramhil.tune import Forming
 from rramhil.verify import SDR, Bias, Recipe
 from rramhil.words import nearest
 
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,59}$"
+RESERVED = ("teacher", "ideal_mapping")
+
 
 class DeviceTable(Strict):
     """[device]: an address, and optionally a station file with the bench's own limits."""
@@ -63,7 +66,7 @@ class MappingTable(Strict):
 
 
 class _Step(Strict):
-    name: str | None = None
+    name: str | None = Field(None, pattern=NAME)
 
 
 class Scan(_Step):
@@ -161,7 +164,7 @@ Step = Annotated[
 class JobFile(Strict):
     """A whole job. `seed` is the seed of everything that the host draws."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,60}$")
+    name: str = Field(pattern=NAME)
     seed: int = Field(0, ge=0)
     device: DeviceTable = DeviceTable()
     network: NetworkTable
@@ -174,6 +177,9 @@ class JobFile(Strict):
     def _unique_names(self) -> JobFile:
         names = self.step_names()
         twice = sorted({n for n in names if names.count(n) > 1})
+        taken = [name for name in RESERVED if name in names]
+        if taken:
+            raise ValueError(f"a step cannot be called {taken[0]!r}, which the result uses itself")
         if twice:
             raise ValueError(f"two steps are called {twice[0]!r}; give one of them a name")
         return self

@@ -56,6 +56,7 @@ class StepResult(_Model):
     last_row: int = 0
     done: int = Field(0, description="cells that an interrupted open-loop step had written")
     cost: Cost = Cost()
+    partial: str | None = Field(None, description="file of what a stopped step had so far")
     findings: dict[str, float | int | str | bool | None] = Field(
         default_factory=dict, description="scalars of the step, in SI units"
     )
@@ -87,3 +88,8 @@ class RunResult(_Model):
     steps: list[StepResult] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     error: str | None = Field(None, description="one sentence, when the run failed")
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every step is done."""
+        return all(step.outcome == "finished" for step in self.steps)

@@ -7,19 +7,14 @@ loop starts by reading, and what was already written open loop is remembered in 
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from rramhil.census import take_census
-from rramhil.device import NO_CELLS, Cells, Device, Floats, Kind, Refused
+from rramhil.device import Cells, Device, Floats, Kind
+from rramhil.job.closed_loop import closed_loop
 from rramhil.job.file import (
     Evaluate,
     Form,
-    JobFile,
     Program,
     RecoverRSA,
     RecoverRVW,
@@ -27,7 +22,7 @@ from rramhil.job.file import (
     Step,
     Tune,
 )
-from rramhil.job.subject import Subject
+from rramhil.job.work import Arrays, Tick, Ticks, Work, note_yield
 from rramhil.nn.network import Images, accuracy_of
 from rramhil.recover.cost import digital_cost
 from rramhil.recover.loop import Epoch, adapt, best
@@ -35,62 +30,7 @@ from rramhil.recover.places import Computed
 from rramhil.recover.rsa import RsaSettings, random_sparse_adaptation
 from rramhil.tune import GateCurve, SweepPoint, form, gate_curve, gate_sweep
 from rramhil.units import show
-from rramhil.verify import (
-    Bias,
-    Recipe,
-    program,
-    reset_pulse,
-    set_pulse,
-    settled_reading,
-    window_yield,
-    write_open_loop,
-)
-
-Findings = dict[str, float | int | str | bool | None]
-Arrays = dict[str, NDArray[Any]]
-Ticks = Generator["Tick", None, None]
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A safe point: how much is done of how much, and what is happening."""
-
-    done: int
-    total: int
-    text: str
-
-
-@dataclass(eq=False)
-class Work:
-    """What the steps of one run share, and what the running step has found so far.
-
-    `done`: cells that an interrupted open-loop programming had finished. `accuracy`: filled by
-    a step that evaluates. `digital`: counts of digital parameters and images for the cost.
-    """
-
-    job: JobFile
-    device: Device
-    subject: Subject
-    curve: GateCurve | None = None
-    stuck: Cells = field(default_factory=lambda: NO_CELLS)
-    done: int = 0
-    findings: Findings = field(default_factory=dict)
-    arrays: Arrays = field(default_factory=dict)
-    accuracy: float | None = None
-    digital: dict[str, float] = field(default_factory=dict)
-
-    def begin_step(self, done: int = 0) -> None:
-        """Forget what the step before found."""
-        self.done, self.accuracy = done, None
-        self.findings, self.arrays, self.digital = {}, {}, {}
-
-    def need_curve(self) -> GateCurve:
-        """The gate curve of this die. Raises `Refused` when no step has measured it."""
-        if self.curve is None:
-            raise Refused(
-                "the nominal gate voltages are not known yet; put a step 'tune' before 'program'"
-            )
-        return self.curve
+from rramhil.verify import Bias, reset_pulse, set_pulse, settled_reading, write_open_loop
 
 
 def run_step(work: Work, step: Step, generator: np.random.Generator) -> Ticks:
@@ -246,7 +186,7 @@ def first_program(work: Work, step: Program) -> Ticks:
     target = work.subject.target(work.need_curve())
     cells = work.subject.cells
     if step.how == "verify":
-        yield from _closed_loop(work, step.recipe, step.passes, 1.0, step.compensate)
+        yield from closed_loop(work, step.recipe, step.passes, 1.0, step.compensate)
         return
     start = work.done
     bias = work.job.writing
@@ -255,66 +195,8 @@ def first_program(work: Work, step: Program) -> Ticks:
         text = f"one SET at each level's gate voltage, {work.done} of {cells.size} cells"
         yield Tick(work.done, cells.size, text)
     siemens = settled_reading(work.device, cells)
-    _note_yield(work, siemens)
+    note_yield(work, siemens)
     work.arrays |= {"siemens": siemens, "open_cells": np.zeros(0, np.int64)}
-
-
-def _closed_loop(work: Work, recipe: Recipe, passes: int, delay: float, compensate: bool) -> Ticks:
-    """Write-verify in `passes`, each `delay` after the one before; then read independently.
-
-    Cells relax after a write; a later pass takes back those that left their window (iterative
-    programming narrows the distribution: W. Wan et al., Nature 608, 504, 2022, Methods). With
-    `compensate` it also moves the partners of the cells that the pass before gave up.
-    """
-    subject, curve = work.subject, work.need_curve()
-    target = subject.target(curve)
-    cells = subject.cells
-    moved = 0
-    open_cells: list[int] = []
-    before, finals = None, []
-    for number in range(passes):
-        for round_ in program(work.device, cells, target, recipe, work.job.writing):
-            before = round_.siemens if before is None else before
-            open_cells.append(round_.open_cells)
-            text = f"round {len(open_cells)}: {round_.open_cells} cells outside their window"
-            done = number * cells.size + cells.size - round_.open_cells
-            yield Tick(done, passes * cells.size + 1, text)
-        finals.append(round_)
-        siemens = settled_reading(work.device, cells, delay)
-        if compensate and number + 1 < passes:
-            centre = subject.compensated(siemens, round_.given_up)
-            moved = int(np.count_nonzero(centre != subject.mapped.siemens))
-            target = subject.target(curve, centre)
-    sets = np.sum([f.sets for f in finals], axis=0)
-    resets = np.sum([f.resets for f in finals], axis=0)
-    _note_yield(work, siemens)
-    work.findings |= {
-        "rounds": len(open_cells),
-        "given_up": int(finals[-1].given_up.sum()),
-        "compensating_cells": moved,
-        "pulses_per_cell": float((sets + resets).mean()),
-        "accepted_share": float(finals[-1].inside.mean()),
-    }
-    work.arrays |= {
-        "open_cells": np.array(open_cells),
-        "siemens": siemens,
-        "sets": sets.astype(np.int32),
-        "resets": resets.astype(np.int32),
-        "given_up": finals[-1].given_up,
-    }
-    if before is not None:
-        work.arrays["siemens_before"] = before
-
-
-def _note_yield(work: Work, siemens: Floats) -> None:
-    """Yield and error by an independent reading, which no acceptance has biased."""
-    found = window_yield(siemens, work.subject.target(work.need_curve()))
-    work.findings |= {
-        "yield": found.fraction,
-        "rms_error_siemens": found.rms_error_siemens,
-        "median_error_siemens": found.median_error_siemens,
-        "unreadable": found.unreadable,
-    }
 
 
 def evaluate(work: Work, step: Evaluate) -> Ticks:
@@ -335,7 +217,7 @@ def _judge(work: Work, siemens: Floats) -> None:
 
 def recover_rvw(work: Work, step: RecoverRVW) -> Ticks:
     """Read-verify-write every cell into its window, then evaluate from a fresh reading."""
-    yield from _closed_loop(work, step.recipe, step.passes, step.delay, step.compensate)
+    yield from closed_loop(work, step.recipe, step.passes, step.delay, step.compensate)
     _judge(work, work.arrays["siemens"])
     assert work.accuracy is not None
     size = work.subject.cells.size

@@ -31,7 +31,10 @@ _SELECT = f"SELECT {', '.join(COLUMNS)}, hash, body FROM entries"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One session of a run: its rows, how it ended (None: it still runs or was killed)."""
+    """One session of a run: its rows, how it ended (None: it still runs or was killed).
+
+    `newborn`: a life of the die began with it, from nothing or from an earlier row (`spans`).
+    """
 
     run: str
     session: int
@@ -179,38 +182,117 @@ class LedgerReader:
         header: Mapping[str, Any] = self._begin(session).data["header"]
         return header
 
+    def session_at(self, row: int) -> int | None:
+        """The last session that had begun by `row`; None before the first."""
+        found = self._query("SELECT max(row) FROM entries WHERE op = 'begin' AND row <= ?", (row,))
+        return None if found[0][0] is None else int(found[0][0])
+
+    def last_row_of(self, run: str) -> int:
+        """The last row before another run began, of the last session of `run`: where that run
+        left the die. Raises `LedgerError` when there is no such run."""
+        sessions = self.sessions(run)
+        if not sessions:
+            raise LedgerError(f"{self.path} has no run {run!r}; it has {', '.join(self.runs())}")
+        return sessions[-1].last
+
+    def pulsed_since(self, row: int, other_than: str) -> tuple[str, ...]:
+        """The runs that sent pulses after `row`, in order, but for the run `other_than`."""
+        found = self._query(
+            "SELECT run FROM entries WHERE phase = 'intent' AND op IN ('apply', 'program') "
+            "AND row > ? AND run != ? GROUP BY run ORDER BY min(row)", (row, other_than),
+        )  # fmt: skip
+        return tuple(str(run) for (run,) in found)
+
+    # ------------------------------------------------------------------ lives
+
     @property
     def life(self) -> int:
         """The row that began the die's present life: its last newborn session, else row 1."""
+        return self.life_at(self.last_row)
+
+    def life_at(self, row: int) -> int:
+        """The row that began the life of the die to which `row` belongs."""
         born = self._query(
-            "SELECT max(row) FROM entries WHERE op = 'begin' AND json_extract(data, '$.newborn')"
-        )
+            "SELECT max(row) FROM entries WHERE op = 'begin' AND json_extract(data, '$.newborn') "
+            "AND row <= ?", (row,),
+        )  # fmt: skip
         return int(born[0][0] or 1)
+
+    def spans(self, upto: int | None = None) -> list[tuple[int, int]]:
+        """The rows (first, last) that the die's life up to row `upto` is made of, in order.
+
+        One span as a rule. A life may go on from an earlier row, however (`Ledger.begin_run`):
+        then what led to that row comes first, and the rows between belong to other lives.
+        """
+        last = self.last_row if upto is None else upto
+        spans: list[tuple[int, int]] = []
+        while True:
+            first = self.life_at(last)
+            spans.insert(0, (first, last))
+            found = self._query(
+                "SELECT json_extract(data, '$.continues') FROM entries WHERE row = ?", (first,)
+            )
+            if not found or found[0][0] is None:
+                return spans
+            last = int(found[0][0])
+            if not 0 < last < first:
+                raise LedgerError(
+                    f"row {first} of {self.path} goes on from row {last}, which is none before "
+                    "it; `rramhil ledger verify` says what is damaged"
+                )
+
+    def life_rows(
+        self,
+        ops: tuple[str, ...],
+        after: int = 0,
+        upto: int | None = None,
+        backwards: bool = False,
+    ) -> Iterator[Row]:
+        """Rows of the die's life up to row `upto`, as `rows` gives them."""
+        for first, last in self.spans(upto)[:: -1 if backwards else 1]:
+            yield from self.rows(
+                after=max(after, first - 1), upto=last, ops=ops, backwards=backwards
+            )
 
     # ------------------------------------------------------------------ sums
 
-    def doubtful(self) -> Cells:
-        """Cells possibly pulsed and not read since, in the present life, ascending."""
-        found = self._query("SELECT row FROM doubts WHERE row >= ? ORDER BY row", (self.life,))
-        numbers = [int(row[0]) for row in found]
+    def doubtful(self, upto: int | None = None) -> Cells:
+        """Cells possibly pulsed and not read since, in the present life (the life up to row
+        `upto`), ascending."""
         doubtful: set[int] = set()
-        for n, number in enumerate(numbers):
-            doubtful.update(_doubted(self.row(number)).tolist())
-            following = numbers[n + 1] if n + 1 < len(numbers) else None
-            for read in self.rows(after=number, upto=following, ops=("read",)):
-                if not doubtful:
-                    break
-                doubtful.difference_update(_settled(read).tolist())
+        for first, last in self.spans(upto):
+            after = first - 1
+            for number in (*self._doubts(first, last), None):
+                following = last if number is None else number
+                reads = self.rows(after=after, upto=following, ops=("read",)) if doubtful else ()
+                for read in reads:
+                    doubtful.difference_update(_settled(read).tolist())
+                    if not doubtful:
+                        break
+                if number is not None:
+                    doubtful.update(_doubted(self.row(number)).tolist())
+                    after = number
         return np.array(sorted(doubtful), dtype=np.int64)
 
+    def _doubts(self, first: int, last: int) -> list[int]:
+        """Rows that leave doubt. As the view `doubts`, but seen from row `last`."""
+        found = self._query(
+            "SELECT row FROM entries WHERE phase = 'unknown' AND row BETWEEN ? AND ? UNION ALL "
+            "SELECT row FROM entries e WHERE phase = 'intent' AND row BETWEEN ? AND ? AND NOT "
+            "EXISTS (SELECT 1 FROM entries o WHERE o.intent = e.row AND o.row <= ?) ORDER BY row",
+            (first, last, first, last, last),
+        )
+        return [int(row[0]) for row in found]
+
     def wear(self, high_volts: float = HIGH_VOLTS, upto: int | None = None) -> Wear:
-        """What each cell has suffered in the present life (up to row `upto`).
+        """What each cell has suffered in the present life (the life up to row `upto`).
 
         Starts from the last wear that an `end` row holds, when that is for `high_volts`.
         """
-        spec = self.spec()
-        wear, after = no_wear(spec.size, high_volts), self.life
-        held = self._held_wear(high_volts, after, upto)
+        upto = self.last_row if upto is None else upto
+        spec = self.spec(self.session_at(upto))
+        wear, after = no_wear(spec.size, high_volts), 0
+        held = self._held_wear(high_volts, upto)
         if held is not None:
             arrays, after = held.decode(), held.row
             for n, kind in enumerate(Kind):
@@ -218,26 +300,35 @@ class LedgerReader:
                 wear.doubtful[kind][:] = arrays["doubtful"][n]
             wear.volt_seconds[:] = arrays["volt_seconds"]
         attempts = spec.program.attempts if spec.program else 0
-        add_wear(wear, self.rows(after=after, upto=upto, ops=("apply", "program")), attempts)
+        add_wear(wear, self.life_rows(("apply", "program"), after, upto), attempts)
         return wear
 
-    def _held_wear(self, high_volts: float, after: int, upto: int | None) -> Row | None:
-        found = self._query(
-            "SELECT max(row) FROM entries WHERE op = 'end' AND row > ? AND row <= ? "
-            "AND json_extract(data, '$.high_volts') = ?",
-            (after, self.last_row if upto is None else upto, high_volts),
-        )
-        return None if found[0][0] is None else self.row(int(found[0][0]))
+    def _held_wear(self, high_volts: float, upto: int) -> Row | None:
+        """The newest `end` row of the life up to `upto` that holds its wear."""
+        for first, last in reversed(self.spans(upto)):
+            found = self._query(
+                "SELECT max(row) FROM entries WHERE op = 'end' AND row BETWEEN ? AND ? "
+                "AND json_extract(data, '$.high_volts') = ?",
+                (first, last, high_volts),
+            )
+            if found[0][0] is not None:
+                return self.row(int(found[0][0]))
+        return None
 
     def pulses_since_wear(self) -> int:
         """Cell pulses in the present life that no `end` row has summed up yet."""
-        found = self._query(
-            "SELECT coalesce(sum(cells), 0) FROM entries WHERE phase = 'intent' AND row > "
-            "max(?, (SELECT coalesce(max(row), 0) FROM entries WHERE op = 'end' "
-            "AND json_extract(data, '$.high_volts') = ?))",
-            (self.life, HIGH_VOLTS),
-        )
-        return int(found[0][0])
+        upto = self.last_row
+        held = self._held_wear(HIGH_VOLTS, upto)
+        after = 0 if held is None else held.row
+        counts = [
+            self._query(
+                "SELECT coalesce(sum(cells), 0) FROM entries WHERE phase = 'intent' "
+                "AND row > ? AND row <= ?",
+                (max(after, first - 1), last),
+            )
+            for first, last in self.spans(upto)
+        ]
+        return sum(int(count[0][0]) for count in counts)
 
     def totals(self, run: str | None = None, first: int = 1, last: int | None = None) -> Totals:
         """What the rows `first` to `last` (of one run) cost. Refused and unknown calls cost time
@@ -278,7 +369,7 @@ class LedgerReader:
         energy = Energy(spec.size, spec.reading.highest)
         for row in self.rows(run, first - 1, last, ops=("read", "apply")):
             energy.add(row)
-        earlier = self.rows(upto=first - 1, after=self.life, ops=("read",), backwards=True)
+        earlier = self.life_rows(("read",), upto=first, backwards=True)
         energy.settle(row for row in earlier if row.phase == "done")
         return energy.joules
 

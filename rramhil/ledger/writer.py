@@ -162,16 +162,35 @@ class Ledger:
         spec: Spec,
         header: Mapping[str, Any] | None = None,
         device_time: float | None = None,
+        continues: int | None = None,
     ) -> int:
         """Start a session of `run`: what the die allows, and `header` (JSON data), are recorded.
 
         The number of the row is the number of the session. A run that is resumed has several.
+        `continues`: a volatile die was rebuilt as it was at that row, and goes on from there, in
+        a life of its own: what the ledger holds after that row did not happen to it. Raises
+        `LedgerError` for a die that cannot go back, or a row that is not there.
         """
         with self._turn:
-            data = {"newborn": spec.newborn, "spec": spec, "header": header or {}}
+            data: dict[str, Any] = {"newborn": spec.newborn, "spec": spec, "header": header or {}}
+            if continues is not None:
+                self._check_way_back(spec, continues)
+                data |= {"newborn": True, "continues": continues}
             self.run, self.session = run, self.row + 1
             begin = Entry("begin", before=device_time, after=device_time, data=data)
             return self.append(begin, commit=True)
+
+    def _check_way_back(self, spec: Spec, row: int) -> None:
+        if spec.newborn or not spec.volatile:
+            raise LedgerError(
+                f"die {self.serial} cannot go on from row {row} of its ledger: only a volatile die "
+                "that was rebuilt to that row can; leave continues out"
+            )
+        if not 0 < row <= self.row:
+            raise LedgerError(
+                f"die {self.serial} cannot go on from row {row} of {self.path}, which has the rows "
+                f"1 to {self.row}; name one of them"
+            )
 
     def end_run(
         self, outcome: str, data: Mapping[str, Any] | None = None, body: bytes | None = None
@@ -212,22 +231,26 @@ class Ledger:
 
     def close(self) -> None:
         """Commit, fold the write-ahead log into the file, let go of the lock. Callable twice."""
-        with self._turn:
-            if self._db is None:
-                return
-            self._closing.set()
-            try:
-                if self._broken is None:
-                    self._commit()
-                    self._leave_wal(self._db)
-            finally:
-                self._db.close()
-                self._db = None
-                (self.folder / "ledger.pid").unlink(missing_ok=True)
-                self._file_lock.release()
-        self._pending.set()
-        if threading.current_thread() is not self._committer:
-            self._committer.join(timeout=5)
+        try:
+            with self._turn:
+                if self._db is not None:
+                    self._closing.set()
+                    self._let_go(self._db)
+        finally:
+            self._pending.set()
+            if threading.current_thread() is not self._committer:
+                self._committer.join(timeout=5)
+
+    def _let_go(self, db: sqlite3.Connection) -> None:
+        try:
+            if self._broken is None:
+                self._commit()
+                self._leave_wal(db)
+        finally:
+            db.close()
+            self._db, self.run, self.session = None, "", 0
+            (self.folder / "ledger.pid").unlink(missing_ok=True)
+            self._file_lock.release()
 
     def __enter__(self) -> Ledger:
         return self

@@ -1,9 +1,10 @@
 """Four disjoint sets of images: train, calibration, validation, test.
 
-Train teaches the network. Calibration is what a recovery may learn from on the chip.
-Validation chooses (the epoch, masks, hyper-parameters). Test is read once for each reported
-figure; nothing is ever chosen, scaled or ranged by it. A network that was trained belongs to
-the seed of its splits, or its test images would be among those it was trained on.
+Train teaches the network, and a recovery may learn from it again. Calibration is kept apart for
+recoveries that must get by with few images which the network has not seen. Validation chooses
+(the epoch, masks, hyper-parameters). Test is read once for each reported figure; nothing is ever
+chosen, scaled or ranged by it. A network that was trained belongs to the seed of its splits, or
+its test images would be among those it was trained on.
 """
 
 from __future__ import annotations

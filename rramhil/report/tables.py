@@ -42,7 +42,7 @@ _COST_LINES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("… retrained biases", "retrained_biases", lambda n: count(int(n))),
     ("… column gains", "column_gains", lambda n: count(int(n))),
     ("Index memory (bits)", "index_bits", lambda n: count(int(n))),
-    ("Calibration images", "images", lambda n: count(int(n))),
+    ("Images learned from", "images", lambda n: count(int(n))),
     ("Labels used", "labels", lambda n: count(int(n))),
     ("Validation images", "validation_images", lambda n: count(int(n))),
     ("Energy of the pulses, estimate", "joules_estimate", _energy),

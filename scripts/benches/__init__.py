@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One measured figure. `spread`: standard deviation over `n` repetitions, None without one."""
+    """One measured figure over `n` repetitions.
+
+    `spread`: the standard deviation, unless the benchmark says another; None without one.
+    """
 
     row: str
     value: float

@@ -40,8 +40,8 @@ from faulty_line import (  # noqa: E402
     FALSE_ACCEPTS,
     FAULTS,
     LOST,
+    POLICY,
     RESYNC,
-    UNSAFE,
     FullDie,
     Line,
     exercise,
@@ -136,7 +136,7 @@ def _on_a_bad_line(tail: str, frames: int, seed: int) -> list[Row] | str:
         "doubled_pulses": tally.count(DOUBLED),
         "lost_doubts": tally.count(LOST),
         "resync_failures": tally.count(RESYNC),
-        "unsafe_after_abort": tally.count(UNSAFE),
+        "policy_breaches": tally.count(POLICY),
         "doubtful_cells": tally.doubts,
         "reopened": tally.reopened,
     }

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rramhil.cli.progress import LINE_EVERY_SECONDS, Bars, Lines, line_of_event, steps_done, told
 from rramhil.cli.stop import NOW, SOON, WAIT, Stop
-from rramhil.run import Progress
+from rramhil.session import Progress
 
 EVENT = {"time": "2026-01-01T12:03:11Z", "level": "info", "event": "ended", "run": "r", "row": 7}
 

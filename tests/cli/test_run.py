@@ -17,7 +17,7 @@ from rramhil.cli.terminal import Terminal
 from rramhil.device import LinkLost
 from rramhil.job.file import load_job
 from rramhil.job.result import RunResult
-from rramhil.run import Progress
+from rramhil.session import Progress
 
 Work = Callable[[Callable[[Progress], None], Callable[[], bool]], RunResult]
 

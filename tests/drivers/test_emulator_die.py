@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rramhil.address import open_device
 from rramhil.device import Kind, Pulse, Refused
 from rramhil_drivers.emulator.die import EmulatedDie
+from rramhil_drivers.emulator.faults import Purpose, noise_generator, tile_generator
 
 SET_WIDTH = 1e-6
 
@@ -106,6 +107,28 @@ def test_freezing_changes_nothing_and_is_repeatable() -> None:
     play(die, [("set", 50, 0.5)])
     state = die.freeze()
     assert die.freeze() == state
+
+
+def test_no_two_streams_share_words() -> None:
+    streams = {}
+    for die in (0, 1, 2, 5):
+        for number in (0, 1, 2, 5, 2**32, 2**32 + 1, 2**63 - 1):
+            for kind in range(7):
+                streams["noise", die, number, kind] = noise_generator(die, number, kind)
+            if number < 2**32:
+                for purpose in Purpose:
+                    if purpose is not Purpose.NOISE:
+                        streams[purpose, die, number] = tile_generator(die, number, purpose)
+    words = {name: s.bit_generator.random_raw(32).tolist() for name, s in streams.items()}
+    assert len(words) == 4 * (7 * 7 + 4 * 4)
+    seen = [word for drawn in words.values() for word in drawn]
+    assert len(set(seen)) == len(seen)
+
+
+def test_the_noise_of_a_die_is_that_stream_and_no_other() -> None:
+    die = open_die("emulator:40nm?die=0&seed=0")
+    drawn = die._noise.read.bit_generator.random_raw(100)
+    assert np.array_equal(drawn, noise_generator(0, 0, 0).bit_generator.random_raw(100))
 
 
 def test_another_seed_is_the_same_silicon_with_other_noise() -> None:

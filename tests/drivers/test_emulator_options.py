@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,22 @@ def test_a_chip_file_of_your_own(tmp_path: Path) -> None:
     text = (PRESETS / "40nm.toml").read_text().replace('name = "40nm"', 'name = "mine"')
     mine.write_text(text.replace("tiles = 4", "tiles = 2"))
     spec = open_device(f"emulator:{mine}?die=5").spec
-    assert (spec.serial, spec.tiles) == ("mine-5", 2)
+    assert spec.serial.startswith("mine-5-")
+    assert spec.tiles == 2
+
+
+def test_the_serial_of_a_chip_file_of_your_own_says_what_stands_in_it(tmp_path: Path) -> None:
+    text = (PRESETS / "40nm.toml").read_text()
+
+    def serial(name: str, text: str, options: str = "?die=7") -> str:
+        (tmp_path / name).write_text(text)
+        return open_device(f"emulator:{tmp_path / name}{options}").spec.serial
+
+    mine = serial("40nm.toml", text)
+    assert re.fullmatch(r"40nm-7-[0-9a-f]{6}", mine)
+    assert serial("other.toml", "# mine\n" + text) == mine
+    assert serial("40nm.toml", text.replace("creep = 0.042207", "creep = 0.05")) != mine
+    assert re.fullmatch(mine + "-[0-9a-f]{6}", serial("40nm.toml", text, "?die=7&tiles=1"))
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ def test_a_closed_gate_forms_nothing() -> None:
 def test_read_noise_has_the_stated_spread() -> None:
     die = fresh("&stuck_lrs=0&stuck_hrs=0&stuck_rows=0")
     die.apply(pulse(Kind.SET, 2.0, 2.25))
-    looks = np.array([die._cells.look(ALL, die.clock.now(), die._rng) for _ in range(12)])
+    looks = np.array([die._cells.look(ALL, die.clock.now(), die._noise) for _ in range(12)])
     g, sd = np.median(looks, axis=0), looks.std(axis=0, ddof=1)
     near = (g > 140e-6) & (g < 210e-6)
     stated = np.interp(np.median(g[near]), laws().noise.siemens, laws().noise.sd)
@@ -296,6 +296,105 @@ def test_a_pulse_that_moves_nothing_does_not_start_relaxation_anew() -> None:
     later = die.clock.now() + 1000.0
     unpulsed = shadow._cells.conductance(ALL, later)
     np.testing.assert_array_equal(die._cells.conductance(ALL, later), unpulsed)
+
+
+def written_and_relaxed(
+    seconds: float = 1e5, gate: float = 2.45
+) -> tuple[EmulatedDie, EmulatedDie]:
+    """Two dies in the same state: cells SET and left alone for `seconds`."""
+    die, shadow = (fresh("&stuck_lrs=0&stuck_hrs=0&stuck_rows=0") for _ in range(2))
+    die.apply(pulse(Kind.SET, 2.0, gate, 100e-9))
+    die.clock.sleep(seconds)
+    shadow.thaw(die.freeze())
+    return die, shadow
+
+
+def state_of(die: EmulatedDie) -> dict[str, np.ndarray]:
+    """Conductances and relaxation of the cells; not how many pulses they have seen."""
+    return {n: v.copy() for n, v in die._cells.state.items() if not n.startswith("count")}
+
+
+OFF = st.one_of(
+    st.tuples(st.just(0.0), st.integers(0, 400).map(lambda n: n / 100)),
+    st.tuples(
+        st.integers(0, 400).map(lambda n: n / 100), st.integers(0, 50).map(lambda n: n / 100)
+    ),
+)
+
+
+@settings(deadline=None, max_examples=20)
+@given(kind=st.sampled_from([Kind.SET, Kind.RESET]), bias=OFF, seconds=WIDTHS)
+def test_a_pulse_without_voltage_or_with_the_transistor_off_changes_no_bit(
+    kind: Kind, bias: tuple[float, float], seconds: float
+) -> None:
+    die, _ = written_and_relaxed()
+    die._cells.sl_shift[ALL] *= 3  # type: ignore[attr-defined]  # some give way to the least drive
+    before = state_of(die)
+    die.apply(pulse(kind, *bias, seconds))
+    for name, values in state_of(die).items():
+        np.testing.assert_array_equal(values, before[name], err_msg=name)
+
+
+def test_width_adds_to_the_drive_only_where_there_is_one() -> None:
+    law = laws().reset
+
+    def drive(volts: float, gate: float, seconds: float) -> float:
+        as_array = (np.array([v], dtype=np.float32) for v in (gate, volts))
+        return float(physics.reset_drive(law, seconds, *as_array)[0])
+
+    assert drive(2.0, 0.5, 10e-6) == drive(0.0, 4.0, 10e-6) == 0.0
+    decades = np.log10(10e-6 / law.reference_seconds)
+    longer = drive(1.0, 4.0, 10e-6) - drive(1.0, 4.0, law.reference_seconds)
+    assert longer == pytest.approx(law.width_volts_per_decade * decades, rel=1e-3)
+
+
+@settings(deadline=None, max_examples=12)
+@given(volts=st.integers(0, 350).map(lambda n: n / 100), gate=st.floats(2.3, 2.9))
+def test_reset_raises_nothing_at_once_and_the_mean_not_later(volts: float, gate: float) -> None:
+    die, shadow = written_and_relaxed(gate=round(gate, 2))
+    die.apply(pulse(Kind.RESET, volts, 4.0))
+    now = die.clock.now()
+    assert (truth(die) <= shadow._cells.conductance(ALL, now)).all()
+    for seconds in (1.0, 1e4):
+        after = die._cells.conductance(ALL, now + seconds).astype(np.float64)
+        unpulsed = shadow._cells.conductance(ALL, now + seconds).astype(np.float64)
+        assert after.mean() <= unpulsed.mean() + 0.01e-6
+
+
+def test_creep_adds_up_and_does_not_make_the_cells_wander() -> None:
+    die, shadow = written_and_relaxed()
+    for _ in range(20):
+        die.apply(pulse(Kind.RESET, 0.5, 4.0))
+        die.clock.sleep(1.0)
+    shadow.clock.set(die.clock.now())
+    change = truth(die).astype(np.float64) - truth(shadow)
+    crept = change > -laws().reset.creep * 20 * truth(shadow)  # the others dropped
+    noise = np.interp(truth(shadow), laws().noise.siemens, laws().noise.sd)
+    assert crept.mean() > 0.8
+    assert (change[crept] <= noise[crept]).mean() > 0.999
+    assert (change < -1e-9).mean() > 0.2, "nothing creeps: the test shows nothing"
+    unchanged = die._cells.state["stamp"] == shadow._cells.state["stamp"]
+    assert unchanged[crept].mean() > 0.8
+
+
+@pytest.mark.parametrize("kind", [Kind.SET, Kind.RESET])
+def test_a_change_below_the_read_noise_lets_the_relaxation_go_on(kind: Kind) -> None:
+    die, shadow = written_and_relaxed()
+    sign = 1 if kind is Kind.SET else -1
+    g, now = truth(die), die.clock.now()
+    noise = np.interp(g, laws().noise.siemens, laws().noise.sd).astype(np.float32)
+    small = ALL % 2 == 1
+    by = sign * np.where(small, np.float32(0.5) * noise, np.float32(0.1) * g + 3 * noise)
+    cells = die._cells
+    cells._set = cells._reset = lambda *_: g + by  # type: ignore[attr-defined]
+    die.apply(pulse(kind, 2.0, 4.0))
+    anew = cells.state["stamp"] != shadow._cells.state["stamp"]
+    assert not anew[small].any()
+    assert anew[~small].all()
+    for name in ("early", "late"):
+        np.testing.assert_array_equal(cells.state[name][small], shadow._cells.state[name][small])
+    moved = (cells.conductance(ALL, now) - g)[small]
+    assert np.median(moved / by[small]) == pytest.approx(1.0, abs=0.05)
 
 
 # --------------------------------------------------------------------------- statistical

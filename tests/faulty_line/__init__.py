@@ -8,7 +8,7 @@ The host is the driver that users have, over a port of pyserial's (`faulty://`),
 does about damage is its own. Tests and `scripts/bench wires` use the same code.
 """
 
-from .books import DOUBLED, FALSE_ACCEPTS, LOST, RESYNC, UNSAFE, Tally
+from .books import DOUBLED, FALSE_ACCEPTS, LOST, POLICY, RESYNC, Tally
 from .damage import FAULTS, NO_FAULTS
 from .dies import FullDie
 from .ends import BoardEnd, firmware_end, python_end
@@ -21,8 +21,8 @@ __all__ = [
     "FAULTS",
     "LOST",
     "NO_FAULTS",
+    "POLICY",
     "RESYNC",
-    "UNSAFE",
     "BoardEnd",
     "FullDie",
     "Line",

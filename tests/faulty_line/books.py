@@ -20,7 +20,8 @@ FALSE_ACCEPTS = (
 DOUBLED = ("executed twice", "pulsed more than asked")
 LOST = ("pulsed and not in the books", "in the books and not pulsed")
 RESYNC = ("undamaged but lost", "arrived but unanswered", "heard but not understood")
-UNSAFE = ("not off after an abort",)
+POLICY = ("a pulse was sent again", "asked too often", "used after an abort")
+"""What the driver promises of itself: pulses never repeated, bounded retries, one end."""
 
 
 @dataclass

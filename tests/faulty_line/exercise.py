@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from rramhil.address import open_device
 from rramhil.device import Cells, DeviceError, Floats, Ints, Kind, Pulse, Refused
 from rramhil_drivers import requests, scales, wire
-from rramhil_drivers.serial_device import SerialDevice
-from rramhil_drivers.wire import Frame, Type
+from rramhil_drivers.serial_device import ATTEMPTS, SerialDevice
+from rramhil_drivers.wire import Frame, Type, Why
 
 from .books import Books, Tally, is_part
 from .line import Line
@@ -92,6 +92,18 @@ class _Worker:
         size = self.random.choice(SIZES)
         cells = self.rng.permutation(self.spec.size)[:size]
         getattr(self, "_" + name)(cells)
+        self._check_policy()
+
+    def _check_policy(self) -> None:
+        """A pulse goes out again only after the board said UNARMED; a question a few times."""
+        unarmed = {f.seq for f in self.line.answers if _why(f) == Why.UNARMED}
+        again: Counter[bytes] = Counter()
+        for frame in self.line.requests:
+            if frame.type in wire.CHANGES_CELLS:
+                again[frame.payload] += frame.seq not in unarmed
+        self.tally.wrong["a pulse was sent again"] += sum(n > 1 for n in again.values())
+        asked = Counter(f.payload for f in self.line.requests if f.type in (Type.READ, Type.COUNT))
+        self.tally.wrong["asked too often"] += sum(n > ATTEMPTS for n in asked.values())
 
     # ------------------------------------------------------------------ what changes nothing
 
@@ -214,7 +226,7 @@ class _Worker:
         outputs = self.device.abort()
         try:
             self.device.read(cells)
-            self.tally.wrong["not off after an abort"] += 1
+            self.tally.wrong["used after an abort"] += 1
         except Refused:
             self.tally.calls["abort confirmed"] += outputs.off
         self._reopen()
@@ -250,7 +262,10 @@ class _Worker:
 
     def _check_hearing(self, error: DeviceError) -> None:
         """A host that gave up must have missed an answer: one that came was understood."""
-        if "does not answer" not in str(error) or self.line.unread() != 0:
+        if "does not answer" not in str(error):
+            return
+        self.line.catch_up()
+        if self.line.unread() != 0:
             return
         asked = {(frame.seq, frame.type | wire.REPLY) for frame in self.line.requests}
         heard = {(frame.seq, frame.type) for frame in self.line.heard}
@@ -258,9 +273,11 @@ class _Worker:
             self.tally.wrong["heard but not understood"] += 1
 
     def _reopen(self) -> None:
+        self._check_policy()
         self.device.close()
         self.tally.reopened += 1
         self.device = self._open()
+        self.line.forget_call()
 
     def _open(self) -> SerialDevice:
         for _ in range(OPENINGS):
@@ -283,6 +300,10 @@ class _Worker:
         with self.line.undisturbed():
             self._reopen()
             self.books.audit(self._counted())
+
+
+def _why(answer: Frame) -> int:
+    return wire.Nak.unpack(answer.payload).why if answer.type == Type.NAK else 0
 
 
 def _said_of_reading(request: Frame, answer: Frame) -> Mapping[Any, Any]:

@@ -101,6 +101,7 @@ class Line:
         self._session = b""
         self._host: socket.socket | None = None
         self._callers: deque[socket.socket] = deque()
+        self._waiting_for: deque[threading.Event] = deque()
 
     @property
     def frames(self) -> int:
@@ -170,6 +171,13 @@ class Line:
         self._port = theirs
         return theirs
 
+    def catch_up(self) -> None:
+        """Wait until all that the host wrote so far is noted in `requests`."""
+        done = threading.Event()
+        self._waiting_for.append(done)
+        os.write(self._wake, b"c")
+        done.wait(10)
+
     def unread(self) -> int | None:
         """Bytes that the host has been given and did not take; None without a host."""
         if self._host is None or self._port.fileno() < 0:
@@ -193,6 +201,7 @@ class Line:
                 if self._woken in ready:
                     ending |= b"e" in os.read(self._woken, 64)
                     self._answer_callers()
+                    self._tell_that_it_caught_up()
         except BaseException as error:
             self.failure = error
             self._hang_up()
@@ -203,6 +212,12 @@ class Line:
             self._host = self._callers.popleft()
             self.to_host.change_receiver()
             self.to_board.change_sender()
+
+    def _tell_that_it_caught_up(self) -> None:
+        while self._waiting_for:
+            while self._host and select.select([self._host], [], [], 0)[0]:
+                self._from_host(self._host)
+            self._waiting_for.popleft().set()
 
     def _hang_up(self) -> None:
         if self._host:

@@ -178,6 +178,18 @@ def test_a_host_that_repeats_a_pulse_is_found(monkeypatch: pytest.MonkeyPatch) -
     assert broken().wrong["pulsed more than asked"] > 0
 
 
+def test_a_driver_that_repeats_pulses_itself_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = SerialDevice._exchange
+
+    def eager(self: SerialDevice, questions: Any, attempts: int, alive_every: float = 0.0) -> Any:
+        return plain(self, questions, 5, alive_every)
+
+    monkeypatch.setattr(SerialDevice, "_exchange", eager)
+    tally = broken()
+    assert tally.wrong["a pulse was sent again"] > 0
+    assert tally.wrong["asked too often"] > 0
+
+
 def test_a_host_that_takes_silence_for_consent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def hopeful(device: SerialDevice, apply: Call, pulse: Pulse) -> None:
         with suppress(LinkLost):

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from rramhil.device import Cells, Ints, Kind, Pulse
 from rramhil_drivers.emulator.chipfile import ChipFile
-from rramhil_drivers.emulator.faults import STUCK, draw_faults, tile_generator
+from rramhil_drivers.emulator.faults import STUCK, Purpose, draw_faults, tile_generator
 from rramhil_drivers.emulator.noise import Noise
 from rramhil_drivers.emulator.physics import F32
 
-FAULTS, FIXED, BIRTH, FORMING = range(4)  # purposes of the generators of a tile
 _COUNTED: dict[Kind, type[np.generic]] = {
     Kind.SET: np.uint32,
     Kind.RESET: np.uint32,
@@ -65,13 +64,13 @@ class CellArray(ABC):
     def _wake_tile(self, tile: int, born: bool) -> None:
         self.awake[tile] = True
         here = slice(tile * self.tile_cells, (tile + 1) * self.tile_cells)
-        self.draw_fixed(here, tile_generator(self.die, tile, FIXED))
+        self.draw_fixed(here, tile_generator(self.die, tile, Purpose.FIXED))
         if not born:
             return
-        rng = tile_generator(self.die, tile, FAULTS)
+        rng = tile_generator(self.die, tile, Purpose.FAULTS)
         flags, siemens = draw_faults(self.chip.faults, self.rows, self.cols, rng)
         self.flags[here] = flags
-        self.be_born(here, tile_generator(self.die, tile, BIRTH))
+        self.be_born(here, tile_generator(self.die, tile, Purpose.BIRTH))
         stuck = (flags & STUCK) > 0
         self.written[here][stuck] = siemens[stuck]
 

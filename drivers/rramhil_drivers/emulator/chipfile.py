@@ -7,6 +7,8 @@ key is an error that names the nearest known one.
 
 from __future__ import annotations
 
+import json
+from hashlib import blake2b
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from rramhil.device import Kind, Range
-from rramhil.schema import FileError, Seconds, Siemens, Strict, Volts, load_toml
+from rramhil.schema import FileError, Seconds, Siemens, Strict, Volts, load_toml, read_toml
 from rramhil.words import nearest
 
 Positive = Annotated[float, Field(gt=0)]
@@ -239,9 +241,10 @@ class Relaxation(Sourced):
 
     dG(t) = mean(G) progress(t) + spread(G) (early(t) z1 + late(t) z2): `mean_siemens` and
     `spread_siemens` at `siemens` refer to 1 s; `early`, `late` and `progress` are given at
-    `seconds` and linear in log(seconds), 0 before the first. z1, z2 are fresh for each write,
-    Tukey h distributed (z = n exp(h n^2 / 2), n normal; Tukey 1977) with `early_tail` and
-    `late_tail`, cut at +-`largest`.
+    `seconds` and linear in log(seconds), with 0 at a tenth of the first and before; beyond the
+    last the last slope goes on, unless it falls. z1, z2 are fresh for each write, Tukey h
+    distributed (z = n exp(h n^2 / 2), n normal; Tukey 1977) with `early_tail` and `late_tail`,
+    cut at +-`largest`.
     """
 
     siemens: tuple[NotNegative, ...]
@@ -342,7 +345,7 @@ def load_chip(path: str) -> ChipFile:
 
     Raises `FileError` in one sentence that names the file, the key and the nearest known one.
     """
-    if _is_toml(path) or "/" in path:
+    if is_file(path):
         return load_toml(Path(path), ChipFile)
     if path not in preset_names():
         raise FileError(
@@ -351,6 +354,20 @@ def load_chip(path: str) -> ChipFile:
         )
     with as_file(files("rramhil_fixtures") / "chips" / f"{path}.toml") as file:
         return load_toml(file, ChipFile)
+
+
+def is_file(path: str) -> bool:
+    """Whether `path` of an address names a file, not a preset."""
+    return _is_toml(path) or "/" in path
+
+
+def content_mark(path: str) -> str:
+    """Six hexadecimal digits of what the chip file at `path` says; comments do not count.
+
+    Raises `FileError` like `load_chip`.
+    """
+    text = json.dumps(read_toml(Path(path)), sort_keys=True, default=str)
+    return blake2b(text.encode(), digest_size=3).hexdigest()
 
 
 def _is_toml(name: str) -> bool:

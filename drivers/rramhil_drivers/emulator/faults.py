@@ -6,6 +6,8 @@ the noise seed nor on the order of calls.
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,9 +20,30 @@ TELEGRAPH = np.uint8(8)
 STUCK = STUCK_LRS | STUCK_HRS
 
 
-def tile_generator(die: int, tile: int, purpose: int) -> np.random.Generator:
-    """The generator of one purpose (faults, cells, birth, ...) of one tile of one die."""
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence([die, tile, purpose])))
+class Purpose(IntEnum):
+    """What a stream of random numbers is for. Not 0: numpy pads its seeds with zeros."""
+
+    FAULTS = 1
+    FIXED = 2
+    BIRTH = 3
+    FORMING = 4
+    NOISE = 5
+
+
+def tile_generator(die: int, tile: int, purpose: Purpose) -> np.random.Generator:
+    """The generator of one purpose (faults, birth, ...) of one tile of one die."""
+    return _generator(die, purpose, tile)
+
+
+def noise_generator(die: int, seed: int, kind: int) -> np.random.Generator:
+    """The generator of one kind of noise of a die (see `Noise`)."""
+    return _generator(die, Purpose.NOISE, seed, kind)
+
+
+def _generator(die: int, purpose: Purpose, *numbers: int) -> np.random.Generator:
+    # A spawn key is appended to a die's number that fills a whole pool, so that no two keys meet.
+    seed = np.random.SeedSequence(die, spawn_key=(purpose, *numbers))
+    return np.random.Generator(np.random.SFC64(seed))
 
 
 def draw_faults(

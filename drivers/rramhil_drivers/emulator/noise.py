@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from rramhil_drivers.emulator.faults import noise_generator
+
 
 @dataclass(frozen=True, slots=True)
 class Noise:
@@ -31,12 +33,7 @@ class Noise:
     @classmethod
     def seeded(cls, seed: int, die: int) -> Noise:
         """All of them, of one seed and die."""
-        return cls(
-            *(
-                np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, die, purpose])))
-                for purpose in range(len(fields(cls)))
-            )
-        )
+        return cls(*(noise_generator(die, seed, kind) for kind in range(len(fields(cls)))))
 
     def saved(self) -> dict[str, Any]:
         """Where each generator is."""

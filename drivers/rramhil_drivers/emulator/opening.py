@@ -11,7 +11,14 @@ from pydantic import BaseModel
 from rramhil.device import Address, Refused
 from rramhil.schema import FileError
 from rramhil.words import nearest
-from rramhil_drivers.emulator.chipfile import ChipFile, Law, load_chip, preset_names
+from rramhil_drivers.emulator.chipfile import (
+    ChipFile,
+    Law,
+    content_mark,
+    is_file,
+    load_chip,
+    preset_names,
+)
 from rramhil_drivers.emulator.die import EmulatedDie
 
 T = TypeVar("T")
@@ -42,17 +49,20 @@ def open_die(address: Address) -> EmulatedDie:
         formed=formed,
         home=_option(options, "state", "", _folder),
         newborn="state" not in options,
-        serial=_serial(chip, die, options),
+        serial=_serial(chip.name, die, address),
     )
 
 
-def _serial(chip: ChipFile, die: int, options: Mapping[str, str]) -> str:
-    """'40nm-7'; other silicon under the same number gets a mark of its own."""
-    other = {k: v for k, v in options.items() if k not in ("die", "seed", "state")}
-    if not other:
-        return f"{chip.name}-{die}"
-    text = "&".join(f"{k}={v}" for k, v in sorted(other.items()))
-    return f"{chip.name}-{die}-{blake2b(text.encode(), digest_size=3).hexdigest()}"
+def _serial(name: str, die: int, address: Address) -> str:
+    """'40nm-7'; other silicon under the same name and number gets marks of its own."""
+    parts = [name, str(die)]
+    if is_file(address.path):
+        parts.append(content_mark(address.path))
+    other = {k: v for k, v in address.options.items() if k not in ("die", "seed", "state")}
+    if other:
+        text = "&".join(f"{k}={v}" for k, v in sorted(other.items()))
+        parts.append(blake2b(text.encode(), digest_size=3).hexdigest())
+    return "-".join(parts)
 
 
 def _with_overrides(chip: ChipFile, address: Address) -> ChipFile:

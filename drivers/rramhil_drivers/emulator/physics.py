@@ -27,6 +27,7 @@ F32 = NDArray[np.float32]
 Halves = NDArray[np.float16] | F32  # fixed parameters are kept as float16
 TABLE_STEP = 1e-6  # siemens between two entries of a level table
 TABLE_SIZE = 1024
+NO_DRIVE_VOLTS = 1e-3  # a SL drive below this is none: 1/26 of the thermal voltage
 
 
 def as_f32(values: ArrayLike) -> F32:
@@ -124,12 +125,17 @@ def set_width(law: SetLaw, seconds: float) -> SetWidth:
 
 
 def reset_drive(law: ResetLaw, seconds: float, gate_volts: F32, volts: F32) -> F32:
-    """Volts that reach the cell: the transistor follows its gate, min(V_SL, V_WL - V_body)."""
+    """Volts that reach the cell: the transistor follows its gate, min(V_SL, V_WL - V_body).
+
+    A wider pulse counts as a higher one, but only where there is a drive: 0 without SL voltage
+    and with the transistor off, whatever the width.
+    """
+    soft = np.float32(law.follower_softness_volts)
     passed = softplus(gate_volts - np.float32(law.body_volts), law.follower_softness_volts)
-    soft = law.follower_softness_volts
-    drive = volts - softplus(volts - passed, soft)
+    drive = np.maximum(volts - softplus(volts - passed, law.follower_softness_volts), 0)
     wider = law.width_volts_per_decade * math.log10(seconds / law.reference_seconds)
-    return as_f32(np.maximum(drive, np.float32(0)) + np.float32(wider) * (volts > 0))
+    drive = drive - np.float32(wider) * np.expm1(drive / -soft)
+    return as_f32(np.where(drive > np.float32(NO_DRIVE_VOLTS), drive, np.float32(0)))
 
 
 def hrs_landing(law: HighResistance, drive: F32, ln_shift: Halves) -> F32:
@@ -154,23 +160,32 @@ def reset_target(
     """Conductance after a RESET pulse: an abrupt drop, or a small one; never a rise.
 
     The drop happens when drive + noise passes the threshold of the present conductance and
-    of the cell, so its probability is the normal distribution function of the overdrive.
-    `rng` draws that noise, `cycle` the level after the drop.
+    of the cell, so its probability is the normal distribution function of the overdrive. Else
+    ions hop with and against the field, and the net rate vanishes with it (the sinh law of
+    ionic drift: D. B. Strukov, R. S. Williams, Appl. Phys. A 94, 515, 2009). No drive, no change.
+    `rng` draws the noise of the drive, `cycle` the level after the drop.
     """
     count = g.size
     over = drive - threshold(g) - sl_shift + np.float32(law.pulse_sd) * normals(rng, count)
     fresh = np.where(g > hrs.full_siemens, np.float32(hrs.cycle_sd), np.float32(hrs.repeat_sd))
     floor = hrs_landing(hrs, drive, as_f32(hrs_shift + fresh * normals(cycle, count)))
-    rate = np.float32(law.creep) * np.exp(np.minimum(over, 0) * np.float32(1 / law.creep_volts))
-    crept = np.maximum(g * (1 - rate), np.minimum(g, floor))
-    return as_f32(np.where(over > 0, np.minimum(g, floor), crept))
+    per_volt = np.float32(1 / law.creep_volts)
+    rate = np.float32(law.creep) * np.exp(np.minimum(over, 0) * per_volt)
+    rate = -rate * np.expm1(np.float32(-2) * per_volt * drive)
+    dropped = np.minimum(g, floor)
+    after = np.where(over > 0, dropped, np.maximum(g * (1 - rate), dropped))
+    return as_f32(np.where(drive > 0, after, g))
 
 
 # ----------------------------------------------------------------------------- FORM, time
 
 
 def form_result(law: FormLaw, ceiling: F32, rng: np.random.Generator) -> F32:
-    """Conductance of a cell just formed: lognormal, never above the ceiling of its gate."""
+    """Conductance of a cell just formed: lognormal, cut at the ceiling of its gate.
+
+    A ceiling below the median `siemens` cuts there: its law is fitted to SETs of formed cells,
+    and the data show formed cells at that median with the gate at `gate_volts`.
+    """
     formed = np.float32(law.siemens) * np.exp(np.float32(law.ln_sd) * normals(rng, ceiling.size))
     return as_f32(np.minimum(formed, np.maximum(ceiling, np.float32(law.siemens))))
 
@@ -185,9 +200,9 @@ class RelaxationLaw:
         self._at = np.log10(np.array(law.seconds))
 
     def weights(self, age_seconds: NDArray[np.float64]) -> tuple[F32, F32, F32]:
-        """(progress, early, late) at each age: 0 before the first knot's decade, then log time.
+        """(progress, early, late) at each age: in log time, 0 up to a tenth of the first knot.
 
-        Beyond the last knot the last slope goes on.
+        Beyond the last knot the last slope goes on, unless it falls.
         """
         first = self._at[0] - 1.0
         x = np.log10(np.maximum(age_seconds, 10.0**first))

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rramhil.device import Cells, Kind, Pulse
-from rramhil_drivers.emulator.cells import FORMING, CellArray
+from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws
-from rramhil_drivers.emulator.faults import FORMED, STUCK, TELEGRAPH, tile_generator
+from rramhil_drivers.emulator.faults import FORMED, STUCK, TELEGRAPH, Purpose, tile_generator
 from rramhil_drivers.emulator.noise import Noise
 from rramhil_drivers.emulator.physics import (
     F32,
@@ -142,8 +142,21 @@ class PulsedCells(CellArray):
         else:
             after = self._set(cells, g, gate, volts, pulse.seconds, flags, noise)
         able = ((flags & STUCK) == 0) & (((flags & FORMED) > 0) | (after > g))
-        moved = able & (after != g)
-        self._write(cells[moved], after[moved], now, noise)
+        moved = np.flatnonzero(able & (after != g))
+        cells, g, after = cells[moved], g[moved], after[moved]
+        anew = np.abs(after - g) > self._least_write(pulse.kind, g)
+        self._write(cells[anew], after[anew], now, noise)
+        self._shift(cells[~anew], g[~anew], after[~anew], now)
+
+    def _least_write(self, kind: Kind, g: F32) -> F32:
+        """The change of `g` from which on a pulse is a write, with a relaxation of its own.
+
+        Below it lies what a filament at rest fluctuates by, and for RESET what creep does.
+        """
+        least = self.noise_sd(g)
+        if kind is Kind.RESET:
+            least = np.maximum(least, np.float32(self.laws.reset.creep) * g)
+        return least
 
     def _set(
         self, cells: Cells, g: F32, gate: F32, volts: F32, seconds: float,
@@ -168,7 +181,7 @@ class PulsedCells(CellArray):
         needed = np.empty(cells.size, dtype=np.float32)
         tiles = cells // self.tile_cells
         for tile in np.unique(tiles):
-            z = normals(tile_generator(self.die, int(tile), FORMING), self.tile_cells)
+            z = normals(tile_generator(self.die, int(tile), Purpose.FORMING), self.tile_cells)
             here = tiles == tile
             needed[here] = law.volts + law.cell_sd * z[cells[here] % self.tile_cells]
         return (volts >= needed) & (gate >= np.float32(law.gate_volts) - np.float32(1e-4))
@@ -192,3 +205,16 @@ class PulsedCells(CellArray):
         self.stamp[cells] = self.writes.stamp(now)
         self.early[cells] = tukey(noise.early, cells.size, law.early_tail, law.largest)
         self.late[cells] = tukey(noise.late, cells.size, law.late_tail, law.largest)
+
+    def _shift(self, cells: Cells, g: F32, after: F32, now: float) -> None:
+        """Changes too small to be a write: they add up, and the relaxation under way goes on.
+
+        The relaxation depends on the level, so that far out in its tails a small step could turn
+        round: there the cell stays where it is.
+        """
+        if not cells.size:
+            return
+        written = self.written[cells]
+        self.written[cells] = written + (after - g)
+        turned = (self.conductance(cells, now) - g) * (after - g) < 0
+        self.written[cells[turned]] = written[turned]

@@ -1,0 +1,111 @@
+"""Read-verify-write of a mapped network, in passes, resumable where it was stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rramhil.device import Floats
+from rramhil.job.subject import Subject
+from rramhil.job.work import Arrays, Tick, Ticks, Work, note_yield
+from rramhil.verify import Counts, Recipe, Round, program, settled_reading
+
+
+def closed_loop(work: Work, recipe: Recipe, passes: int, delay: float, compensate: bool) -> Ticks:
+    """Write-verify in `passes`, each `delay` after the one before; then read independently.
+
+    Cells relax after a write; a later pass takes back those that left their window (iterative
+    programming narrows the distribution: W. Wan et al., Nature 608, 504, 2022, Methods). Cells
+    that a pass gave up are left as they are; with `compensate` the later passes move their
+    partners.
+    """
+    subject, curve = work.subject, work.need_curve()
+    size = subject.cells.size
+    so_far = _Loop.resumed(work.partial, subject)
+    for number in range(so_far.passed, passes):
+        later = number > 0 or bool(work.partial)
+        now = recipe.model_copy(update={"first_reset": False}) if later else recipe
+        left = np.flatnonzero(~so_far.given_up)
+        target = subject.target(curve, so_far.centre).take(left)
+        sets, resets = so_far.sets.copy(), so_far.resets.copy()
+        for round_ in program(work.device, subject.cells[left], target, now, work.job.writing):
+            so_far.add(round_, left, sets, resets)
+            work.partial = so_far.as_arrays()
+            text = f"round {len(so_far.open_cells)}: {round_.open_cells} cells outside their window"
+            yield Tick(number * size + size - round_.open_cells, passes * size + 1, text)
+        so_far.given_up[left[round_.given_up]] = True
+        so_far.passed = number + 1
+        siemens = settled_reading(work.device, subject.cells, delay)
+        if compensate:
+            so_far.centre = subject.compensated(siemens, so_far.given_up)
+        work.partial = so_far.as_arrays()
+    moved = np.count_nonzero(so_far.centre != subject.mapped.siemens) if passes > 1 else 0
+    note_yield(work, siemens)
+    work.findings |= {
+        "rounds": len(so_far.open_cells),
+        "given_up": int(so_far.given_up.sum()),
+        "compensating_cells": int(moved),
+        "pulses_per_cell": float((so_far.sets + so_far.resets).mean()),
+    }
+    work.arrays |= {
+        "open_cells": np.array(so_far.open_cells),
+        "siemens_before": so_far.before,
+        "siemens": siemens,
+        "sets": so_far.sets,
+        "resets": so_far.resets,
+        "given_up": so_far.given_up,
+    }
+
+
+@dataclass(eq=False)
+class _Loop:
+    """What a closed loop in passes has done so far; survives a stop as arrays."""
+
+    passed: int
+    centre: Floats
+    given_up: NDArray[np.bool_]
+    sets: NDArray[np.int32]
+    resets: NDArray[np.int32]
+    before: Floats
+    open_cells: list[int]
+
+    @classmethod
+    def resumed(cls, stored: Arrays, subject: Subject) -> _Loop:
+        """From what a stopped step had stored, or from the beginning."""
+        size = subject.cells.size
+        if stored:
+            return cls(
+                passed=int(stored["passed"]),
+                centre=stored["centre"],
+                given_up=stored["given_up"].copy(),
+                sets=stored["sets"],
+                resets=stored["resets"],
+                before=stored["before"],
+                open_cells=stored["open_cells"].tolist(),
+            )
+        zeros = np.zeros(size, np.int32)
+        unread = np.full(size, np.nan, np.float32)
+        return cls(0, subject.mapped.siemens, zeros.astype(bool), zeros, zeros, unread, [])
+
+    def add(self, round_: Round, left: NDArray[np.int64], sets: Counts, resets: Counts) -> None:
+        """Take in a round of the cells `left`; `sets`, `resets`: counts before this pass."""
+        if np.isnan(self.before).all():
+            self.before = round_.siemens
+        self.open_cells.append(round_.open_cells)
+        self.sets, self.resets = sets.copy(), resets.copy()
+        self.sets[left] += round_.sets
+        self.resets[left] += round_.resets
+
+    def as_arrays(self) -> Arrays:
+        """For a file; `resumed` reads it."""
+        return {
+            "passed": np.array(self.passed),
+            "centre": self.centre,
+            "given_up": self.given_up.copy(),
+            "sets": self.sets,
+            "resets": self.resets,
+            "before": self.before,
+            "open_cells": np.array(self.open_cells, np.int64),
+        }

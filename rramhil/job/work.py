@@ -1,0 +1,74 @@
+"""What the steps of one run share, and the safe points that they yield."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from rramhil.device import NO_CELLS, Cells, Device, Floats, Refused
+from rramhil.job.file import JobFile
+from rramhil.job.subject import Subject
+from rramhil.tune import GateCurve
+from rramhil.verify import window_yield
+
+Findings = dict[str, float | int | str | bool | None]
+Arrays = dict[str, NDArray[Any]]
+Ticks = Generator["Tick", None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A safe point: how much is done of how much, and what is happening."""
+
+    done: int
+    total: int
+    text: str
+
+
+@dataclass(eq=False)
+class Work:
+    """What the steps of one run share, and what the running step has found so far.
+
+    `done`: cells that an interrupted open-loop programming had finished. `partial`: what a
+    closed loop has so far; a step that is resumed goes on from it. `accuracy`: filled by
+    a step that evaluates. `digital`: counts of digital parameters and images for the cost.
+    """
+
+    job: JobFile
+    device: Device
+    subject: Subject
+    curve: GateCurve | None = None
+    stuck: Cells = field(default_factory=lambda: NO_CELLS)
+    done: int = 0
+    partial: Arrays = field(default_factory=dict)
+    findings: Findings = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
+    accuracy: float | None = None
+    digital: dict[str, float] = field(default_factory=dict)
+
+    def begin_step(self, done: int = 0) -> None:
+        """Forget what the step before found."""
+        self.done, self.accuracy = done, None
+        self.findings, self.arrays, self.digital, self.partial = {}, {}, {}, {}
+
+    def need_curve(self) -> GateCurve:
+        """The gate curve of this die. Raises `Refused` when no step has measured it."""
+        if self.curve is None:
+            raise Refused(
+                "the nominal gate voltages are not known yet; put a step 'tune' before 'program'"
+            )
+        return self.curve
+
+
+def note_yield(work: Work, siemens: Floats) -> None:
+    """Yield and error by an independent reading, which no acceptance has biased."""
+    found = window_yield(siemens, work.subject.target(work.need_curve()))
+    work.findings |= {
+        "yield": found.fraction,
+        "rms_error_siemens": found.rms_error_siemens,
+        "median_error_siemens": found.median_error_siemens,
+        "unreadable": found.unreadable,
+    }

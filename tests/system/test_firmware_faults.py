@@ -202,6 +202,27 @@ def test_abort_stops_whatever_is_under_way(tmp_path: Path, what: str) -> None:
         assert board.silicon().pulses - done.resets.sum() - done.sets.sum() in (0, 1)
 
 
+@pytest.mark.parametrize("end", ["abort", "lease"])
+def test_no_pulse_begins_after_an_abort_or_the_end_of_the_lease(tmp_path: Path, end: str) -> None:
+    """Both come while the board reads the cell that it is going to pulse."""
+    with firmware_board(tmp_path, read_ms=500) as board, raw_host(board.url) as raw:
+        raw.greet()
+        one = np.array([3])
+        asked = requests.Program(SESSION, one, 0 * one + 1400, 0 * one + 1500)
+        raw.send(Frame(Type.PROGRAM, 2, asked.pack()))
+        if end == "abort":
+            assert raw.quiet(0.15)
+            at, _ = aborted(raw)
+            assert at.outputs == Outputs.OFF
+        done = requests.ProgramReply.unpack(raw.receive().payload)
+        assert done.failed
+        assert done.verdicts.tolist() == [wire.Verdict.UNTOUCHED]
+        assert done.reads.tolist() == [1]
+        assert done.message.endswith({"abort": "sent ABORT", "lease": "lease ran out"}[end])
+        assert board.silicon().pulses == 0
+        assert board.silicon().outputs == 0
+
+
 def test_abort_needs_no_session_and_may_come_twice(board: FirmwareBoard) -> None:
     with raw_host(board.url) as raw:
         for _ in range(2):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import threading
 import time
 from collections import deque
@@ -67,6 +68,9 @@ class Link:
             raise Down(str(error)) from None
         try:
             self._fd = self._port.fileno()
+            line = getattr(self._port, "_socket", None)
+            if line is not None:  # without it a second frame in flight waits for the first answer
+                line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             os.set_blocking(self._fd, False)
         except OSError:
             self._port.close()
@@ -267,10 +271,10 @@ class Link:
                 return
             self._open = False
             # pyserial 3.5 leaves its socket open when the other side closed it first
-            socket = getattr(self._port, "_socket", None)
+            line = getattr(self._port, "_socket", None)
             self._port.close()
-            if socket is not None:
-                socket.close()
+            if line is not None:
+                line.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
             if self._trace:

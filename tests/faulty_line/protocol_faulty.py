@@ -37,22 +37,22 @@ class Serial:
         self.is_open = False
 
     def open(self) -> None:
-        self._socket = _lines[self.port].plug_in()
-        self._socket.setblocking(False)
+        self._end = _lines[self.port].plug_in()
+        self._end.setblocking(False)
         self.is_open = True
 
     def fileno(self) -> int:
-        return self._socket.fileno()
+        return self._end.fileno()
 
     def write(self, data: bytes) -> int:
-        return self._socket.send(data)
+        return self._end.send(data)
 
     def read(self, size: int = 1) -> bytes:
-        data = self._socket.recv(size)
+        data = self._end.recv(size)
         if not data:
             raise pyserial.SerialException("the cable is out")
         return data
 
     def close(self) -> None:
         self.is_open = False
-        self._socket.close()
+        self._end.close()

@@ -11,7 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from rramhil.device import Cells, Device, Refused
+from rramhil.device import Cells, Device, DeviceError, Refused
+
+
+class Aborted(DeviceError):
+    """The outputs were switched off on purpose under a call. No `LinkLost`: that one is opened
+    again by who wants to go on, and nobody may go on here unasked. `maybe` as ever."""
 
 
 class SessionLedger(Protocol):

@@ -444,7 +444,7 @@ class Device(ABC):
         raise Refused(f"{self.spec.model} keeps its own state; only a volatile die is thawed")
 
     def abort(self) -> Outputs:
-        """Outputs off now, from any thread: a pending call ends with LinkLost, later ones are
+        """Outputs off now, from any thread: a pending call ends as by `close`, later ones are
         refused. A driver whose `close` is not the quickest way has its own. Callable twice; what
         could not be done is in the answer, no `DeviceError`. `close` is still due."""
         try:

@@ -8,7 +8,6 @@ its process had loaded. `install` makes it known to this process and to those th
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -60,7 +59,7 @@ class BenchDie(FakeDie):
         self.check_open()
         self.spec.check_pulse(pulse)
         if self.trouble == "segv":
-            os.kill(os.getpid(), signal.SIGSEGV)
+            signal.raise_signal(signal.SIGSEGV)
         if self.trouble == "bug":
             _ = 1 // len(pulse.cells[:0])
         if self.trouble == "os":

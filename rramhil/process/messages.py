@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rramhil.connected import Aborted
 from rramhil.device import DeviceError, DeviceFault, LinkLost, Refused
 from rramhil.ledger import LedgerError
 from rramhil.ledger.specs import plain
@@ -40,6 +41,7 @@ _POSSIBLY: dict[str, type[DeviceError]] = {
     "DeviceError": DeviceError,
     "LinkLost": LinkLost,
     "DeviceFault": DeviceFault,
+    "Aborted": Aborted,
 }
 
 

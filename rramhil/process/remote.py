@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rramhil.connected import Connected
+from rramhil.connected import Aborted, Connected
 from rramhil.device import (
     NO_CELLS,
     Cells,
     Clock,
+    DeviceError,
     Floats,
     Ints,
     Kind,
@@ -275,10 +276,12 @@ class Remote(Connected):
         self._row, self._head = answer.values["last_row"], answer.values["head"]
         self._doubtful = answer.arrays.get("doubtful", NO_CELLS)
 
-    def _lost(self, what: str, possibly: Cells) -> LinkLost:
+    def _lost(self, what: str, possibly: Cells) -> DeviceError:
         self._doubtful = np.union1d(self._doubtful, possibly)
         fate = self._child.fate()
         self._ended = self._ended or f"its device process is gone ({fate})"
+        if self._child.process.returncode == 0 and not self._closing.locked():
+            return Aborted(f"the device process of {self.spec.serial} was told to end", possibly)
         return LinkLost(
             f"the device process of {self.spec.serial} was lost during {what}: {fate}; connect "
             "again, which reads the cells in doubt first",

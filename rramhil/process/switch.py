@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from numpy.typing import ArrayLike
 
+from rramhil.connected import Aborted
 from rramhil.device import (
+    NO_CELLS,
     Clock,
     Device,
     DeviceError,
@@ -35,28 +39,29 @@ class Switched(Wrapped):
         self._off = threading.Event()
         self._once = threading.Lock()
         self._why = ""
+        self._ordered = False
         if isinstance(inner.clock, WallClock):
             self.clock = _Awake(self, inner.clock)
 
     def read(self, cells: ArrayLike) -> Floats:
-        self._check_on()
-        return self.inner.read(cells)
+        with self._call():
+            return self.inner.read(cells)
 
     def apply(self, pulse: Pulse) -> None:
-        self._check_on()
-        self.inner.apply(pulse)
+        with self._call():
+            self.inner.apply(pulse)
 
     def mvm(self, tile: int, inputs: ArrayLike) -> Ints:
-        self._check_on()
-        return self.inner.mvm(tile, inputs)
+        with self._call():
+            return self.inner.mvm(tile, inputs)
 
     def program(self, cells: ArrayLike, low: ArrayLike, high: ArrayLike) -> Programmed:
-        self._check_on()
-        return self.inner.program(cells, low, high)
+        with self._call():
+            return self.inner.program(cells, low, high)
 
     def adjust(self, knob: str, values: ArrayLike) -> None:
-        self._check_on()
-        self.inner.adjust(knob, values)
+        with self._call():
+            self.inner.adjust(knob, values)
 
     def abort(self) -> Outputs:
         return self.switch_off("it was asked to")
@@ -65,6 +70,7 @@ class Switched(Wrapped):
         """Outputs off because of `why`; what the device answered the first time."""
         began = time.monotonic()
         self._why = self._why or why
+        self._ordered = True
         self._off.set()
         with self._once:
             if self.outputs is None:
@@ -77,11 +83,23 @@ class Switched(Wrapped):
         self._off.set()
         self.inner.close()
 
-    def _check_on(self) -> None:
+    @contextmanager
+    def _call(self) -> Iterator[None]:
         if self._off.is_set():
             raise Refused(
                 f"the outputs of {self.spec.serial} were switched off ({self._why}); connect again"
             )
+        try:
+            yield
+        except LinkLost as error:
+            raise self._ended(str(error), error.maybe) from None
+
+    def _ended(self, how: str, maybe: ArrayLike = NO_CELLS) -> DeviceError:
+        """What a call raises that lost its link: an order to do so is none to try again."""
+        if not self._ordered:
+            return LinkLost(how, maybe)
+        why = f"the outputs of {self.spec.serial} were switched off ({self._why}): {how}"
+        return Aborted(why, maybe)
 
 
 class _Awake(Clock):
@@ -96,7 +114,7 @@ class _Awake(Clock):
 
     def sleep(self, seconds: float) -> None:
         if self._device._off.wait(seconds):
-            raise LinkLost(f"the outputs were switched off ({self._device._why}) during a wait")
+            raise self._device._ended("a wait was ended")
 
 
 def _asked(device: Device) -> Outputs:

@@ -134,7 +134,7 @@ def reset_drive(law: ResetLaw, seconds: float, gate_volts: F32, volts: F32) -> F
     passed = softplus(gate_volts - np.float32(law.body_volts), law.follower_softness_volts)
     drive = np.maximum(volts - softplus(volts - passed, law.follower_softness_volts), 0)
     wider = law.width_volts_per_decade * math.log10(seconds / law.reference_seconds)
-    drive = drive - np.float32(wider) * np.expm1(drive / -soft)
+    drive = drive + np.float32(wider) * (1 - np.exp(drive * (-1 / soft)))
     return as_f32(np.where(drive > np.float32(NO_DRIVE_VOLTS), drive, np.float32(0)))
 
 
@@ -171,7 +171,7 @@ def reset_target(
     floor = hrs_landing(hrs, drive, as_f32(hrs_shift + fresh * normals(cycle, count)))
     per_volt = np.float32(1 / law.creep_volts)
     rate = np.float32(law.creep) * np.exp(np.minimum(over, 0) * per_volt)
-    rate = -rate * np.expm1(np.float32(-2) * per_volt * drive)
+    rate *= 1 - np.exp(drive * (-2 * per_volt))
     dropped = np.minimum(g, floor)
     after = np.where(over > 0, dropped, np.maximum(g * (1 - rate), dropped))
     return as_f32(np.where(drive > 0, after, g))

@@ -142,11 +142,10 @@ class PulsedCells(CellArray):
         else:
             after = self._set(cells, g, gate, volts, pulse.seconds, flags, noise)
         able = ((flags & STUCK) == 0) & (((flags & FORMED) > 0) | (after > g))
-        moved = np.flatnonzero(able & (after != g))
-        cells, g, after = cells[moved], g[moved], after[moved]
-        anew = np.abs(after - g) > self._least_write(pulse.kind, g)
+        anew = able & (np.abs(after - g) > self._least_write(pulse.kind, g))
         self._write(cells[anew], after[anew], now, noise)
-        self._shift(cells[~anew], g[~anew], after[~anew], now)
+        small = np.flatnonzero(able & ~anew & (after != g))
+        self._shift(cells[small], g[small], after[small], now)
 
     def _least_write(self, kind: Kind, g: F32) -> F32:
         """The change of `g` from which on a pulse is a write, with a relaxation of its own.

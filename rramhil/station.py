@@ -282,6 +282,7 @@ def connect(
         "run": run,
         "header": dict(header or {}),
         "resume": resume,
+        "continues": continues,
     }
     return Remote.start("rramhil.station:device_process", asked)
 

@@ -96,7 +96,7 @@ def test_it_is_the_device_that_it_would_be_here(tmp_path: Path) -> None:
     here = connect_here(EMULATOR, ledger=tmp_path / "here", run="r", header={"a": 1})
     asked = {
         "address": EMULATOR, "station": None, "whose": "", "ledger": str(tmp_path / "there"),
-        "run": "r", "header": {"a": 1}, "resume": False,
+        "run": "r", "header": {"a": 1}, "resume": False, "continues": None,
     }  # fmt: skip
     with here, Remote.start("rramhil.station:device_process", asked) as there:
         assert isinstance(here, Journal)
@@ -350,6 +350,7 @@ print(sleeper, flush=True)
 print(device.read([0]).size, os.path.exists({str(folder / "off")!r}), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
+    sleeper = 0
     host = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert host.stdout is not None
@@ -363,8 +364,9 @@ os.kill(os.getpid(), signal.SIGKILL)
             assert time.monotonic() < deadline
             time.sleep(0.01)
         bench(folder).close()
-        os.kill(sleeper, signal.SIGKILL)
     finally:
+        if sleeper:
+            os.kill(sleeper, signal.SIGKILL)
         host.kill()
         host.wait()
         if host.stdout is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rramhil.cli import bench, data, init, ledger, look, run
+from rramhil.cli import abort, bench, data, init, ledger, look, run
 from rramhil.cli.app import app
 
 CALIBRATE, LOOK, BENCH, FILES = "Calibrate", "Look back", "At the bench", "Files and data"
@@ -16,6 +16,7 @@ app.command("export", rich_help_panel=LOOK)(look.export)
 app.add_typer(ledger.app, name="ledger", rich_help_panel=LOOK)
 app.command("devices", rich_help_panel=BENCH)(bench.devices)
 app.command("doctor", rich_help_panel=BENCH)(bench.doctor)
+app.command("abort", rich_help_panel=BENCH)(abort.abort)
 app.command("init", rich_help_panel=FILES)(init.init)
 app.add_typer(data.app, name="data", rich_help_panel=FILES)
 

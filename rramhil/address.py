@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from rramhil.device import Address, Device, Driver, Refused
 from rramhil.words import nearest
@@ -55,6 +55,14 @@ def parse_address(text: str) -> Address:
             raise Refused(f"option {key!r} stands twice in {text!r}")
         options[key] = value
     return Address(scheme, path, options)
+
+
+def with_option(address: str, key: str, value: str) -> str:
+    """`address` with one more option. Raises `Refused` when its driver has no such option."""
+    joint = "&" if "?" in address else "?"
+    longer = f"{address}{joint}{key}={quote(value, safe='/:')}"
+    parse_address(longer)
+    return longer
 
 
 def open_device(address: str | Address, extra: Mapping[str, str] | None = None) -> Device:

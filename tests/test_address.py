@@ -10,7 +10,7 @@ import pytest
 from fakes import FakeDie
 
 import rramhil.address
-from rramhil.address import driver_names, find_driver, open_device, parse_address
+from rramhil.address import driver_names, find_driver, open_device, parse_address, with_option
 from rramhil.device import Address, Driver, Refused
 
 asked: list[Address] = []
@@ -110,3 +110,10 @@ def test_listing_drivers_imports_none_of_them() -> None:
         "assert not {'serial', 'torch', 'pydantic'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_an_option_is_added_to_an_address_or_refused_by_its_driver() -> None:
+    longer = with_option("serial:socket://127.0.0.1:9?baud=9600", "trace", "/tmp/a b+c.jsonl")
+    assert parse_address(longer).options == {"baud": "9600", "trace": "/tmp/a b+c.jsonl"}
+    with pytest.raises(Refused, match="emulator has no option 'trace'"):
+        with_option("emulator:40nm", "trace", "/tmp/x")

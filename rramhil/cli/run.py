@@ -66,6 +66,14 @@ def run(
         int | None,
         typer.Option("--seed", min=0, help="Seed of what the host draws, instead of the job's."),
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            help="Write every byte on the link to the chip into FILE, with times.",
+        ),
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -77,10 +85,12 @@ def run(
     if seed is not None:
         loaded, text = with_seed(text, seed, job)
 
-    from rramhil.address import parse_address
+    from rramhil.address import parse_address, with_option
     from rramhil.run import Run
     from rramhil.station import load_station
 
+    if trace is not None:
+        device = with_option(device or loaded.device.address, "trace", str(trace.resolve()))
     parse_address(device or loaded.device.address)
     if station is not None:
         load_station(station)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from fakes import FakeDie, SlowDie, fake_spec
 
-from rramhil.conformance import PROMISES, Finding, Outcome, check
+from rramhil.address import open_device
+from rramhil.conformance import PROMISES, Finding, Outcome, check, reading
 from rramhil.conformance.bench import Bench, Broken
 from rramhil.conformance.pulsing import atomic
 from rramhil.device import (
@@ -360,3 +361,24 @@ def test_a_missing_announcement_is_no_excuse() -> None:
     assert found["absent_kinds"].detail == "SET, RESET, FORM"
     assert found["set_raises"].outcome is Outcome.NOT_CHECKED
     assert failed(FakeDie(spec)) == set()
+
+
+@pytest.mark.parametrize("model", ["40nm", "statistical"])
+def test_cells_that_jump_by_themselves_break_no_promise(model: str) -> None:
+    """Of 40 dies some have a telegraph cell among the eight that are read."""
+    verdicts = []
+    for number in range(40):
+        die = open_device(f"emulator:{model}?tiles=1&die={number}")
+        bench = Bench(die, die.spec.cells(0, number % 8 + 1, range(8)), 0, 10.0)
+        verdicts.append(reading.order(bench))
+    assert verdicts == ["8 cells, straight and shuffled"] * 40
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_swapped_cells_are_found_on_every_die(number: int) -> None:
+    die = open_device(f"emulator:40nm?tiles=1&die={number}")
+    read = die.read
+    die.read = lambda cells: read(np.sort(cells))  # type: ignore[method-assign]
+    bench = Bench(die, die.spec.cells(0, 1, range(8)), 0, 10.0)
+    with pytest.raises(Broken, match="of 8 cells read otherwise in another order"):
+        reading.order(bench)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from urllib.parse import parse_qsl, quote
 
 from rramhil.device import Address, Device, Driver, Refused
@@ -63,6 +64,17 @@ def with_option(address: str, key: str, value: str) -> str:
     longer = f"{address}{joint}{key}={quote(value, safe='/:')}"
     parse_address(longer)
     return longer
+
+
+def absolute_address(address: str) -> str:
+    """`address` with a relative `state=` folder made absolute: it must mean the same die when a
+    run is resumed from another folder. Raises `Refused` like `parse_address`."""
+    parsed = parse_address(address)
+    if "state" not in parsed.options:
+        return address
+    state = quote(str(Path(parsed.options["state"]).resolve()), safe="/:")
+    rest = {k: quote(v, safe="/:") for k, v in parsed.options.items()} | {"state": state}
+    return f"{parsed.scheme}:{parsed.path}?" + "&".join(f"{k}={v}" for k, v in rest.items())
 
 
 def open_device(address: str | Address, extra: Mapping[str, str] | None = None) -> Device:

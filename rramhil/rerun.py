@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from rramhil.device import Address, LinkLost
+from rramhil.device import Address, LinkLost, Refused
 from rramhil.job.folder import RunFolder
 from rramhil.job.result import RunResult
 from rramhil.journal import Journal
@@ -33,6 +33,9 @@ def replay(run: str, watch: Watch, should_stop: ShouldStop) -> tuple[RunResult, 
             f"the run {recorded.run} never reached a device; there is nothing to replay"
         )
     with LedgerReader(ledger) as reader:
+        verdict = reader.verify()
+        if not verdict.ok:
+            raise Refused(f"the record cannot be replayed: {verdict.sentence}")
         sessions = reader.sessions(recorded.run)
     if not sessions:
         raise FileError(f"the ledger {ledger} holds no session of the run {recorded.run}")

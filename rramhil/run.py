@@ -17,6 +17,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING
 
+from rramhil.address import absolute_address
 from rramhil.connected import Connected
 from rramhil.cost import Cost
 from rramhil.device import DeviceError, LinkLost, Refused
@@ -43,6 +44,7 @@ class Run:
     """One run and its folder. `start` makes a new one, `open` finds an old one."""
 
     def __init__(self, folder: RunFolder, job: JobFile, result: RunResult) -> None:
+        self._made_here = False
         self.folder_of = folder
         self.job = job
         self.result = result
@@ -70,24 +72,27 @@ class Run:
         """A new run of `job` (`text`: its file), on `address` where given. Touches no device."""
         if address is None and station is not None:
             address = load_station(station)[0].address
+        address = absolute_address(address or job.device.address)
         run = new_run_id(job.name)
         place = folder or RunFolder.create(run)
         result = RunResult(
             run=run,
             name=job.name,
             outcome="running",
-            address=address or job.device.address,
+            address=address,
             station=station or job.device.station,
-            folder=str(place.path),
+            folder=str(place.path.resolve()),
             seed=job.seed,
             steps=[
                 StepResult(index=i, name=name, do=step.do)
                 for i, (name, step) in enumerate(zip(job.step_names(), job.steps, strict=True))
             ],
         )
-        place.write("job.toml", text.encode())
+        place.save_job(job, text)
         place.save_result(result)
-        return cls(place, job, result)
+        made = cls(place, job, result)
+        made._made_here = True
+        return made
 
     @classmethod
     def open(cls, run: str) -> Run:
@@ -118,6 +123,20 @@ class Run:
             raise FileError(
                 f"the run {self.run} is finished; look at it with: rramhil show {self.run}"
             )
+        with self.folder_of.locked(self.run):
+            try:
+                self._carry_out(watch, should_stop, connect_to or _connect, link_tries)
+            finally:
+                if self._made_here and not self.result.ledger:
+                    # It never reached a device: there is nothing to keep.
+                    rmtree(self.folder, ignore_errors=True)
+            if self.is_finished and self.result.report:
+                self._draw_report(watch)
+        return self.result
+
+    def _carry_out(
+        self, watch: Watch, should_stop: ShouldStop, connect_to: Connect, link_tries: int
+    ) -> None:
         from rramhil.job.subject import Material
         from rramhil.nn.repeatable import repeatable
 
@@ -126,14 +145,9 @@ class Run:
         log = open_log(self.folder / "events.jsonl", self.run)
         try:
             with repeatable():
-                self._sessions(
-                    connect_to or _connect, link_tries, material, log, watch, should_stop
-                )
+                self._sessions(connect_to, link_tries, material, log, watch, should_stop)
         finally:
             log.close()
-        if self.is_finished and self.result.report:
-            self._draw_report(watch)
-        return self.result
 
     def _sessions(
         self,
@@ -189,13 +203,12 @@ class Run:
         except (DeviceError, FileError, OSError) as error:
             if result.ledger:
                 self._end("failed", str(error))
-            else:  # it never reached a device: there is nothing to keep
-                rmtree(self.folder, ignore_errors=True)
             raise
         outcome: Outcome = "stopped"
         reason: str | None = None
         try:
             try:
+                self._check_silicon(device)
                 yield Session(self.job, self.folder_of, result, device, log)
                 outcome = "finished" if self.is_finished else "stopped"
             except KeyboardInterrupt:
@@ -210,6 +223,15 @@ class Run:
             # Whatever could not be noted, on a full disk say, the outputs go off.
             device.close()
             self._end(outcome, reason if outcome == "failed" else None)
+
+    def _check_silicon(self, device: Connected) -> None:
+        """Refuse to go on with a chip that has never been pulsed when this run pulsed one."""
+        pulsed = any(step.cost.pulses for step in self.result.steps)
+        if pulsed and device.spec.newborn and not device.spec.volatile:
+            raise Refused(
+                f"die {device.spec.serial} has never been pulsed, so it is not the one that "
+                f"{self.run} worked on; connect that one, or run the job again"
+            )
 
     def _end_session(
         self, device: Connected, log: EventLog, outcome: Outcome, reason: str | None

@@ -52,7 +52,7 @@ class Session:
         self.result.device = DeviceInfo(
             model=spec.model, serial=spec.serial, tiles=spec.tiles, rows=spec.rows, cols=spec.cols
         )
-        self.result.ledger = str(device.ledger.path)
+        self.result.ledger = str(device.ledger.path.resolve())
         self.result.versions = versions()
         folder.save_result(self.result)
         log.info(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,13 +169,13 @@ def test_a_replay_of_a_changed_job_departs_and_says_where(
     finished: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RRAMHIL_HOME", str(finished.folder.parent.parent))
-    job = (finished.folder / "job.toml").read_text()
+    job = (finished.folder / "job.json").read_text()
     try:
-        (finished.folder / "job.toml").write_text(job.replace("points = 23", "points = 24"))
+        (finished.folder / "job.json").write_text(job.replace('"points": 23', '"points": 24'))
         with pytest.raises(Departed, match=r"departs from its record at row \d+"):
             replay(finished.run, nothing, never)
     finally:
-        (finished.folder / "job.toml").write_text(job)
+        (finished.folder / "job.json").write_text(job)
 
 
 @pytest.mark.parametrize(
@@ -391,6 +394,75 @@ def test_a_station_given_with_a_run_says_which_device_it_is_for(tmp_path: Path) 
     station.write_text('name = "mine"\naddress = "emulator:40nm?die=9"\n')
     job, text = load_job("quickstart")
     assert Run.start(job, text, station=str(station)).result.address == "emulator:40nm?die=9"
+
+
+def test_a_run_is_carried_out_by_one_process_and_the_other_touches_nothing() -> None:
+    run = start()
+    refused: list[str] = []
+
+    def meddle(progress: Progress) -> None:
+        if progress.name == "prepare" or (progress.name == "program" and progress.done):
+            with pytest.raises(FileError) as caught:
+                Run.open(run.run).execute(nothing, never)
+            refused.append(str(caught.value))
+
+    assert run.execute(meddle, never).outcome == "finished"
+    assert len(refused) > 1
+    assert f"being carried out by process {os.getpid()}" in refused[0]
+
+
+def test_a_home_that_was_moved_takes_its_ledgers_with_it(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished.folder.parent.parent, tmp_path / "moved")
+    monkeypatch.setenv("RRAMHIL_HOME", str(tmp_path / "moved"))
+    found = Run.open(finished.run).result
+    assert found.ledger.startswith(str(tmp_path / "moved"))
+    assert found.folder.startswith(str(tmp_path / "moved"))
+
+
+def test_a_kept_die_is_the_same_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = start(JOB.replace("die=3&seed=3", "die=3&seed=3&state=kept"))
+    run.execute(*stop_at("rsa", 2))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    result = Run.open(run.run).execute(nothing, never)
+    assert result.outcome == "finished"
+    assert result.cost["rsa"].reads == 3 * 34_048  # one reading before the stop
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_paths_in_a_job_are_relative_to_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "mine.toml").write_text('name = "mine"\n')
+    text = JOB.replace("[network]", 'station = "mine.toml"\n[network]')
+    (tmp_path / "bench" / "job.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    job, _ = load_job("bench/job.toml")
+    assert job.device.station == str(tmp_path / "bench" / "mine.toml")
+
+
+def test_a_record_that_was_changed_is_not_replayed(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sqlite3
+
+    shutil.copytree(finished.folder.parent.parent, tmp_path / "copy")
+    monkeypatch.setenv("RRAMHIL_HOME", str(tmp_path / "copy"))
+    with contextlib.closing(sqlite3.connect(Run.open(finished.run).result.ledger)) as db:
+        for (name,) in db.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall():
+            db.execute(f"DROP TRIGGER {name}")
+        db.execute("DELETE FROM entries WHERE row = 40")
+        db.commit()
+    with pytest.raises(Refused, match=r"cannot be replayed: .*row 4"):
+        replay(finished.run, nothing, never)
 
 
 def test_a_run_that_never_reached_its_device_leaves_nothing_behind() -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from rramhil.job.file import JobFile
 from rramhil.job.result import RunResult
-from rramhil.schema import FileError, load_toml
+from rramhil.schema import FileError, check, load_toml
 from rramhil.station import home
 from rramhil.words import nearest
 
@@ -63,21 +66,62 @@ class RunFolder:
         hint = nearest(run, names[-5:]) if names else "; there are no runs yet"
         raise FileError(f"there is no run {run!r} in {runs_folder()}{hint}")
 
+    @contextmanager
+    def locked(self, run: str) -> Iterator[None]:
+        """Hold the run: no other process may carry it out meanwhile. Raises `FileError`."""
+        lock = FileLock(self.path / "run.lock")
+        holder = self.path / "run.pid"
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            pid = holder.read_text(encoding="ascii").strip() if holder.exists() else "not known"
+            raise FileError(
+                f"the run {run} is being carried out by process {pid}; wait for it or stop it"
+            ) from None
+        try:
+            holder.write_text(str(os.getpid()), encoding="ascii")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def save_job(self, job: JobFile, text: str) -> None:
+        """Keep the job: as it was written, and with its paths resolved."""
+        self.write("job.toml", text.encode())
+        self.write("job.json", job.model_dump_json(indent=1).encode())
+
     def save_result(self, result: RunResult) -> None:
         """Write result.json."""
         self.write("result.json", result.model_dump_json(indent=2).encode())
 
     def load_result(self) -> RunResult:
-        """Read result.json. Raises `FileError` when it is missing or of another version."""
+        """Read result.json. Raises `FileError` when it is missing or of another version.
+
+        A home that was moved or copied takes its ledgers with it, so paths are those beside
+        the folder where they exist there.
+        """
         path = self.path / "result.json"
         try:
-            return RunResult.model_validate_json(path.read_text(encoding="utf-8"))
+            result = RunResult.model_validate_json(path.read_text(encoding="utf-8"))
+            return self._relocated(result)
         except (OSError, ValidationError) as error:
             raise FileError(f"{path} is not a run's result ({type(error).__name__})") from None
 
+    def _relocated(self, result: RunResult) -> RunResult:
+        here = self.path.resolve()
+        if not result.ledger or Path(result.folder) == here:
+            return result
+        moved = (here / os.path.relpath(result.ledger, result.folder)).resolve()
+        report = str(here / "report.html") if result.report else None
+        ledger = str(moved) if moved.exists() else result.ledger
+        return result.model_copy(update={"folder": str(here), "ledger": ledger, "report": report})
+
     def load_job(self) -> JobFile:
-        """The job as it was started."""
-        return load_toml(self.path / "job.toml", JobFile)
+        """The job as it was started, its paths resolved."""
+        path = self.path / "job.json"
+        if not path.exists():
+            return load_toml(self.path / "job.toml", JobFile)
+        return check(json.loads(path.read_text(encoding="utf-8")), JobFile, str(path))
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file of the run, replacing it as a whole."""

@@ -20,6 +20,7 @@ ELSEWHERE = {
     "scripts/quickstart": "runs after installation what `rramhil run` runs; set up by scripts/test",
     "scripts/test": "runs this test",
     "source .venv/bin/activate": "an environment is active here",
+    "pip install pytest": "pytest is what runs this",
     "pip install -c constraints.txt .": ".ci/run installs the wheel",
     "git clone <where you got it> rramhil && cd rramhil": "this is the clone",
     "rramhil data fetch mnist --folder data": "tests/nn/test_fetch.py serves it from localhost",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 from rramhil.cli import abort, bench, data, init, ledger, look, run
 from rramhil.cli.app import app
+from rramhil.cli.errors import STOPPED
 
 CALIBRATE, LOOK, BENCH, FILES = "Calibrate", "Look back", "At the bench", "Files and data"
 
@@ -23,4 +27,13 @@ app.add_typer(data.app, name="data", rich_help_panel=FILES)
 
 def main() -> None:
     """The entry point of the command `rramhil`."""
-    app()
+    code: str | int | None = STOPPED
+    try:
+        app()
+    except KeyboardInterrupt:  # one more Ctrl-C, after the work was wound down
+        pass
+    except SystemExit as end:
+        code = end.code
+    # What Python still does before it ends takes a while, and changes nothing about the code.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)

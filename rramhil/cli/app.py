@@ -58,6 +58,7 @@ class Commands(TyperGroup):
         words = list(sys.argv[1:] if args is None else args)
         name = prog_name or "rramhil"
         try:
+            refuse_empty(words)
             code = super().main(words, name, complete_var, False, windows_expand_args, **extra)
         except Exception as error:
             if debugging():
@@ -91,12 +92,27 @@ def _plugins() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
+def refuse_empty(words: Sequence[str]) -> None:
+    """Raise `UsageError` for an empty word, as an unset variable in a script leaves one behind.
+
+    Commands of drivers may mean something by it.
+    """
+    for index, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        is_option = option.startswith("--")
+        if (word and not (is_option and equals and not value)) or words[0] in _plugins():
+            continue
+        before = words[index - 1] if index else ""
+        named = option if is_option else before if before.startswith("--") else "an argument"
+        raise UsageError(f"{named} is empty; give it a value or leave it out")
+
+
 def complain(error: Exception, *, as_json: bool) -> int:
     """Say in one sentence what went wrong; return the exit code."""
     failure = explain(error)
     Terminal().err.print(f"error: {failure.message}", markup=False, soft_wrap=True)
     if failure.remedy:
-        Terminal().say(failure.remedy)
+        Terminal().say(f"go on with: {failure.remedy}")
     if as_json:
         _print_if_possible({"error": failure})
     return failure.exit_code

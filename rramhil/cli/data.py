@@ -9,6 +9,7 @@ import typer
 
 from rramhil.cli import complete
 from rramhil.cli.app import Commands
+from rramhil.cli.errors import UsageError
 from rramhil.cli.options import Json, Quiet
 from rramhil.cli.terminal import Terminal
 
@@ -85,7 +86,7 @@ def fetch(
     json: Json = False,
 ) -> None:
     """Download a data set; what was broken off is resumed, and every file is checked."""
-    from rramhil.nn.data import data_folder, find_source
+    from rramhil.nn.data import DataError, data_folder, find_source
     from rramhil.nn.fetch import fetch as download
 
     terminal = Terminal(json=json, quiet=quiet)
@@ -94,7 +95,10 @@ def fetch(
         target = place
         terminal.say("digits come with rramhil; there is nothing to fetch")
     else:
-        source = find_source(name)
+        try:
+            source = find_source(name)
+        except DataError as error:
+            raise UsageError(str(error)) from None
         terminal.say(f"{name}: {source.megabytes:.1f} MB; terms: {source.terms}")
         with Download(terminal) as progress:
             target = download(name, place, base=base, progress=progress.report)

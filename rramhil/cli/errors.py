@@ -32,7 +32,11 @@ class UsageError(ValueError):
 
 
 class Interrupted(Exception):
-    """Somebody pressed Ctrl-C twice; the message says how to go on."""
+    """Somebody pressed Ctrl-C twice; the note is the command that goes on."""
+
+
+class Underway(Exception):
+    """What is wrong (the cause) showed itself after something was sent: no mere wrong input."""
 
 
 class Failure(BaseModel):
@@ -51,13 +55,18 @@ def debugging() -> bool:
 
 
 def explain(error: BaseException) -> Failure:
-    """The one sentence, the exit code and the remedy (the error's notes), for any error."""
+    """The one sentence, the exit code and the remedy (the error's notes), for any error.
+
+    A note is a command without a word around it: `--json` gives it to scripts.
+    """
     notes = " ".join(getattr(error, "__notes__", []))
     return _explain(error).model_copy(update={"remedy": notes or None})
 
 
 def _explain(error: BaseException) -> Failure:
     kind = type(error).__name__
+    if isinstance(error, Underway) and error.__cause__ is not None:
+        return _explain(error.__cause__).model_copy(update={"exit_code": FAILED})
     if hasattr(error, "format_message"):
         return Failure(kind="UsageError", message=_usage(error), exit_code=WRONG_INPUT)
     if isinstance(error, OSError):
@@ -66,16 +75,17 @@ def _explain(error: BaseException) -> Failure:
     if isinstance(error, Interrupted):
         return Failure(kind=kind, message=message, exit_code=STOPPED)
     if isinstance(error, ValueError):
-        return Failure(kind=kind, message=message, exit_code=WRONG_INPUT)
+        code = FAILED if _the_disk_said_no(error) else WRONG_INPUT
+        return Failure(kind=kind, message=message, exit_code=code)
 
-    from rramhil.device import DeviceError, Refused
+    from rramhil.device import DeviceError
 
     if isinstance(error, DeviceError):
         doubtful = int(error.maybe.size)
         if doubtful:
             cells = "1 cell was" if doubtful == 1 else f"{doubtful} cells were"
             message += f" ({cells} possibly pulsed; the next run on this die reads them first)"
-        code = WRONG_INPUT if isinstance(error, Refused) else FAILED
+        code = WRONG_INPUT if _is_about_the_request(error) else FAILED
         return Failure(kind=kind, message=message, exit_code=code, doubtful_cells=doubtful)
     if type(error).__module__.partition(".")[0].startswith("rramhil") and message:
         return Failure(kind=kind, message=message, exit_code=FAILED)
@@ -85,6 +95,29 @@ def _explain(error: BaseException) -> Failure:
         "set RRAMHIL_DEBUG=1 to see where, and report it",
         exit_code=FAILED,
     )
+
+
+def _the_disk_said_no(error: BaseException) -> bool:
+    """Whether a folder that cannot be made or written lies behind `error`, not a wrong name."""
+    behind = error.__context__
+    wrong_name = isinstance(behind, (FileNotFoundError, IsADirectoryError))
+    return isinstance(behind, OSError) and not wrong_name
+
+
+def _is_about_the_request(error: BaseException) -> bool:
+    """Whether a device refused what was asked for, so that the request must change.
+
+    A ledger that cannot be read or written, and a record that a replay departs from, are refused
+    in the same class, because nothing was sent; but asking otherwise helps against neither. A
+    ledger that another process has is like a die that it has: ask for another, or wait.
+    """
+    from rramhil.device import Refused
+    from rramhil.ledger import LedgerError
+    from rramhil.replay import Departed
+
+    in_use = isinstance(error.__context__, TimeoutError)
+    of_the_world = isinstance(error, Departed) or (isinstance(error, LedgerError) and not in_use)
+    return isinstance(error, Refused) and not of_the_world
 
 
 def _system(error: OSError) -> str:
@@ -101,6 +134,8 @@ def _usage(error: Any) -> str:
     if type(error).__name__ == "NoSuchOption" and option and context is not None:
         known = [o for p in context.command.params for o in p.opts if o.startswith("--")]
         return f"{context.command_path} has no option {option!r}{nearest(option, known)}"
+    if type(error).__name__ == "NoArgsIsHelpError" and context is not None:
+        return f"{context.command_path} needs a command; see '{context.command_path} --help'"
     text = " ".join(str(error.format_message()).split()).rstrip(".")
     see = f"; see '{context.command_path} --help'" if context is not None else ""
     return f"{text[:1].lower()}{text[1:]}{see}"

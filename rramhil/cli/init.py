@@ -32,7 +32,7 @@ name = "digits"             # `rramhil data list`; its split is the one of the n
 # folder = "data"           # where fetched sets lie (default: RRAMHIL_DATA)
 
 [mapping]
-scheme = "two_column"       # or "reference_column": one cell a weight, a reference at mid level
+scheme = "two_column"       # or "one_column": one cell a weight, a reference at mid level
 levels = 10                 # conductances a cell can be written to, evenly spaced
 lowest = "20 uS"
 highest = "200 uS"
@@ -94,7 +94,7 @@ name = "my bench"
 
 # [conductance]             # a cell that was read beyond gets no pulse further outward. A step
 # lowest = "0.5 uS"         # that pulses every cell, as `scan` does, is refused where one cell
-# highest = "300 uS"        # lies beyond: bar that cell below, or leave this out
+# highest = "300 uS"        # lies beyond: widen these, or leave this out
 
 [budget]                    # what one cell may suffer in the life of the die
 pulses = 100000
@@ -114,7 +114,8 @@ seconds = ["100 ns", "10 us"]
 [pulses.form]
 allowed = false             # a die is formed once; allow it when you mean it
 
-# [barred]                  # never pulsed
+# [barred]                  # never pulsed: a step that pulses all cells, as `scan` and open-loop
+#                           # `program` do, refuses a job whose network lies on one of them
 # cells = [[0, 12, 7]]      # tile, row, column
 # rows = [[0, 200]]         # tile, row
 """

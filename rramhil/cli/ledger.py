@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +51,11 @@ def verify(
     """
     from rramhil.ledger import LedgerReader
 
+    if head is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", head):
+        raise UsageError(
+            f"--head {head!r} is no hash; copy the 64 hex digits from the report or from `show`"
+        )
+    head = head.lower() if head else None
     with LedgerReader(find_ledger(which)) as ledger:
         verdict = ledger.verify(head=head)
         path, serial = ledger.path, ledger.serial

@@ -122,6 +122,7 @@ def export(
     if not result.ledger:
         raise UsageError(f"run {result.run} never reached a device, so it has no ledger to export")
     target = out or Path(f"{result.run}.{to.value}")
+    _refuse_other_ending(target, to)
     if target.exists() and not force:
         raise UsageError(f"{target} exists; name another file with --out, or give --force")
     with LedgerReader(result.ledger) as ledger:
@@ -130,3 +131,13 @@ def export(
         {"run": result.run, "file": target, "cell_transactions": rows},
         lambda console: console.print(f"{rows:,} cell-transactions in {target}", soft_wrap=True),
     )
+
+
+def _refuse_other_ending(target: Path, to: Format) -> None:
+    """Raise `UsageError` for a file whose name promises the other format."""
+    ending = target.suffix.lower().removeprefix(".")
+    if ending in set(Format) - {to}:
+        raise UsageError(
+            f"{target} would hold {to.value} under the name of a {ending} file; give "
+            f"--to {ending}, or a name that ends in .{to.value}"
+        )

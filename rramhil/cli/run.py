@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from rramhil.cli import complete
-from rramhil.cli.errors import FAILED, STOPPED, Interrupted
+from rramhil.cli.errors import FAILED, STOPPED, Interrupted, Underway
 from rramhil.cli.options import Json, Quiet, RunId, Station
 from rramhil.cli.progress import View, view_for
 from rramhil.cli.stop import Stop
@@ -91,7 +91,7 @@ def run(
 
     if trace is not None:
         device = with_option(device or loaded.device.address, "trace", str(trace.resolve()))
-    parse_address(device or loaded.device.address)
+    parse_address(loaded.device.address if device is None else device)
     if station is not None:
         load_station(station)
         station = str(Path(station).resolve()) if Path(station).exists() else station
@@ -119,8 +119,14 @@ def replay(run: RunId, quiet: Quiet = False, json: Json = False) -> None:
     terminal = Terminal(json=json, quiet=quiet)
     from rramhil.rerun import replay as play
 
-    with view_for(terminal) as view, Stop(view.tell) as stop, _heard_by(view):
-        recorded, replayed = play(run, view.watch, stop.asked)
+    stop = Stop()
+    try:
+        with view_for(terminal) as view, stop.telling(view.tell), _heard_by(view):
+            recorded, replayed = play(run, view.watch, stop.asked)
+    except Exception as error:
+        if stop.at_once:
+            raise Interrupted("stopped at once") from error
+        raise
     same = recorded.accuracy == replayed.accuracy
     document = {"same": same, "recorded": recorded, "replayed": replayed}
 
@@ -138,17 +144,30 @@ def replay(run: RunId, quiet: Quiet = False, json: Json = False) -> None:
 
 def carry_out(run: Executable, terminal: Terminal) -> RunResult:
     """Execute `run` under a view that can be stopped; say how to go on if it does not finish."""
+    stop, before = Stop(), sent(run.result)
     try:
-        with view_for(terminal) as view, Stop(view.tell) as stop, _heard_by(view):
+        with view_for(terminal) as view, stop.telling(view.tell), _heard_by(view):
             return run.execute(view.watch, stop.asked)
     except BaseException as error:
-        go_on = f"go on with: rramhil resume {run.run}"
-        if isinstance(error, KeyboardInterrupt):
-            raise Interrupted(f"stopped at once, outputs are off; {go_on}") from error
+        # The second Ctrl-C switches the outputs off in the device process as well: what that
+        # breaks here, before or while the interrupt is under way, is no failure of its own.
+        if isinstance(error, KeyboardInterrupt) or stop.at_once:
+            failed: BaseException = Interrupted("stopped at once, outputs are off")
+        elif isinstance(error, Exception) and sent(run.result) > before:
+            failed = Underway()
+        else:
+            failed = error
         # What is wrong in a file stays wrong, and a run without a ledger never reached a device.
         if run.result.ledger and not isinstance(error, ValueError):
-            error.add_note(go_on)
-        raise
+            failed.add_note(f"rramhil resume {run.run}")
+        if failed is error:
+            raise
+        raise failed from error
+
+
+def sent(result: RunResult) -> int:
+    """How many cells the run has pulsed or read so far."""
+    return sum(step.cost.pulses + step.cost.reads for step in result.steps)
 
 
 def finish(result: RunResult, terminal: Terminal) -> None:

@@ -36,6 +36,16 @@ class Stop:
         self._requests = signals.Requests()
         self._looked = 0
 
+    @property
+    def at_once(self) -> bool:
+        """Whether the work was to end at once, by a second Ctrl-C."""
+        return self._at_once
+
+    def telling(self, tell: Callable[[str], None]) -> Stop:
+        """This one, with another way to show its lines."""
+        self._tell = tell
+        return self
+
     def asked(self) -> bool:
         """Whether the work should end at the next point where no pulse is in flight."""
         return self._asked

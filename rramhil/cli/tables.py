@@ -11,10 +11,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from rramhil.cost import Cost
-    from rramhil.job.result import RunResult
+    from rramhil.job.result import Outcome, RunResult
 
 NOTHING = "–"
-STYLES = {"finished": "green", "stopped": "yellow", "running": "cyan", "failed": "red"}
+STYLES: dict[Outcome, str] = {
+    "waiting": "dim",
+    "running": "cyan",
+    "stopped": "yellow",
+    "finished": "green",
+    "failed": "red",
+}
 
 
 def summary(result: RunResult) -> Table:
@@ -64,7 +70,7 @@ def _repairs(result: RunResult) -> list[float]:
     return [v for v in (result.accuracy.model_extra or {}).values() if v is not None]
 
 
-def _outcome(outcome: str) -> str:
+def _outcome(outcome: Outcome) -> str:
     return f"[{STYLES[outcome]}]{outcome}[/]"
 
 

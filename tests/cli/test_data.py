@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from cli_calls import Call, error_of, json_of
 
+from rramhil.cli.errors import WRONG_INPUT
+
 
 class Quiet(SimpleHTTPRequestHandler):
     """Serves a folder without a word."""
@@ -68,3 +70,9 @@ def test_what_is_not_the_published_file_is_one_sentence(
     assert "fetching train-images-idx3-ubyte.gz" in result.stderr
     assert "error: " in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_data_set_that_does_not_exist_is_wrong_input(rramhil: Call) -> None:
+    result = rramhil("data", "fetch", "mnst")
+    assert result.exit_code == WRONG_INPUT
+    assert "did you mean 'mnist'?" in error_of(result)

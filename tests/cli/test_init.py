@@ -58,3 +58,13 @@ def test_the_keys_that_stand_in_the_job_stand_at_their_defaults() -> None:
     whole, short = (check(t, JobFile, "job.toml") for t in (table, bare))
     assert whole.mapping == short.mapping
     assert whole.writing == short.writing
+
+
+def test_every_word_that_a_comment_offers_exists() -> None:
+    offered = re.findall(r'(?m)^(scale|scheme|how) *= *"\w+".*?# .*?"(\w+)"', JOB)
+    assert [key for key, _ in offered] == ["scheme", "scale", "how"]
+    for key, word in offered:
+        if key == "how":
+            continue
+        changed = re.sub(rf'(?m)^{key} = "\w+"', f'{key} = "{word}"', JOB)
+        assert getattr(check(tomllib.loads(changed), JobFile, "job.toml").mapping, key) == word

@@ -67,3 +67,26 @@ def test_what_is_no_ledger_is_one_sentence(
     result = rramhil("ledger", "verify", "fake-1")
     assert result.exit_code == WRONG_INPUT
     assert "did you mean 'fake-0'?" in error_of(result)
+
+
+@pytest.mark.usefixtures("ledger_of_a_run")
+@pytest.mark.parametrize("head", ["abc", "0" * 63, "g" * 64])
+def test_a_head_that_is_no_hash_is_wrong_input(rramhil: Call, head: str) -> None:
+    result = rramhil("ledger", "verify", "--head", head)
+    assert result.exit_code == WRONG_INPUT
+    assert error_of(result).startswith(f"--head {head!r} is no hash; copy the 64 hex digits")
+
+
+def test_a_head_in_capitals_is_the_same(rramhil: Call, ledger_of_a_run: RunResult) -> None:
+    head = ledger_of_a_run.ledger_head.upper()
+    assert rramhil("ledger", "verify", "--head", head).exit_code == 0
+
+
+def test_a_damaged_ledger_is_not_wrong_input(
+    rramhil: Call, ledger_of_a_run: RunResult, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.sqlite"
+    copy.write_bytes(b"x" * 5000)
+    result = rramhil("ledger", "verify", str(copy))
+    assert result.exit_code == FAILED
+    assert "is damaged or no ledger" in error_of(result)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from cli_calls import Call, error_of, json_of, made_up_result, stored
 
 from rramhil.cli.errors import WRONG_INPUT
 from rramhil.job.folder import runs_folder
-from rramhil.job.result import RunResult
+from rramhil.job.result import Accuracies, Outcome, RunResult, StepResult
 
 
 def test_no_runs_yet(rramhil: Call) -> None:
@@ -39,6 +40,20 @@ def test_one_run_by_the_beginning_of_its_id(rramhil: Call) -> None:
         assert text in result.stdout
     assert RunResult.model_validate(json_of(rramhil("show", kept.run, "--json"))) == kept
     assert json_of(rramhil("show", "last", "--json"))["run"].endswith("0002")
+
+
+@pytest.mark.parametrize("outcome", get_args(Outcome))
+def test_a_run_of_every_outcome_can_be_shown(rramhil: Call, outcome: Outcome) -> None:
+    step = StepResult(index=0, name="scan", do="scan", outcome=outcome)
+    stored(
+        made_up_result(
+            outcome=outcome, steps=[step], device=None, accuracy=Accuracies(), intervals={}, cost={}
+        )
+    )
+    for words in (["show"], ["show", "last"]):
+        result = rramhil(*words)
+        assert result.exit_code == 0, result.stderr
+        assert outcome in result.stdout
 
 
 def test_an_ambiguous_or_mistyped_id_is_one_sentence(rramhil: Call) -> None:
@@ -87,3 +102,13 @@ def test_export_to_parquet(rramhil: Call, tmp_path: Path, ledger_of_a_run: RunRe
 def test_a_run_without_a_ledger_has_nothing_to_export(rramhil: Call) -> None:
     stored(made_up_result(ledger=""))
     assert "never reached a device" in error_of(rramhil("export", "last", "--to", "csv"))
+
+
+def test_a_table_is_not_written_under_the_name_of_the_other_format(
+    rramhil: Call, tmp_path: Path, ledger_of_a_run: RunResult
+) -> None:
+    target = tmp_path / "run.parquet"
+    result = rramhil("export", ledger_of_a_run.run, "--to", "csv", "--out", str(target))
+    assert result.exit_code == WRONG_INPUT
+    assert "give --to parquet, or a name that ends in .csv" in error_of(result)
+    assert not target.exists()

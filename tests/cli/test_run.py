@@ -11,12 +11,14 @@ from cli_calls import json_of, made_up_result
 from typer.testing import CliRunner, Result
 
 from rramhil.cli.app import Commands
-from rramhil.cli.errors import FAILED, STOPPED
+from rramhil.cli.errors import FAILED, STOPPED, WRONG_INPUT
 from rramhil.cli.run import Executable, carry_out, finish, with_seed
 from rramhil.cli.terminal import Terminal
-from rramhil.device import LinkLost
+from rramhil.cost import Cost
+from rramhil.device import LinkLost, Refused
 from rramhil.job.file import load_job
 from rramhil.job.result import RunResult
+from rramhil.schema import FileError
 from rramhil.session import Progress
 
 Work = Callable[[Callable[[Progress], None], Callable[[], bool]], RunResult]
@@ -28,19 +30,23 @@ class StandIn:
     run = "20260101-120000-quickstart-ab12"
 
     def __init__(self, work: Work, ledger: str = "/nowhere/ledger.sqlite") -> None:
-        self._work = work
+        self.work = work
         self.result = made_up_result(outcome="running", ledger=ledger)
 
     def execute(
         self, watch: Callable[[Progress], None], should_stop: Callable[[], bool]
     ) -> RunResult:
-        return self._work(watch, should_stop)
+        return self.work(watch, should_stop)
 
 
 def command(work: Work, *words: str, ledger: str = "/nowhere/ledger.sqlite") -> Result:
     """What `rramhil run` does with a run that does `work`."""
+    return command_of(StandIn(work, ledger), *words)
+
+
+def command_of(run: Executable, *words: str) -> Result:
+    """What `rramhil run` does with `run`."""
     app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
-    run: Executable = StandIn(work, ledger)
 
     @app.callback()
     def top() -> None:
@@ -125,8 +131,8 @@ def test_a_second_ctrl_c_ends_at_once_in_one_sentence(capfd: pytest.CaptureFixtu
     assert result.exit_code == STOPPED
     assert safe == ["off"]
     assert (
-        f"error: stopped at once, outputs are off; go on with: rramhil resume {StandIn.run}\n"
-        in (result.stderr)
+        "error: stopped at once, outputs are off\n"
+        f"go on with: rramhil resume {StandIn.run}\n" in result.stderr
     )
     assert "Traceback" not in result.stderr + capfd.readouterr().err
 
@@ -146,7 +152,42 @@ def test_a_run_that_breaks_says_how_to_go_on() -> None:
     assert "error: the board fell silent (1 cell was" in result.stderr
     error = json_of(result)["error"]
     assert (error["kind"], error["doubtful_cells"]) == ("LinkLost", 1)
-    assert error["remedy"] == f"go on with: rramhil resume {StandIn.run}"
+    assert error["remedy"] == f"rramhil resume {StandIn.run}"
+    assert f"go on with: {error['remedy']}\n" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "error", [Refused("5 V is outside 0 to 4 V"), FileError("the file is gone")]
+)
+@pytest.mark.parametrize(("pulses", "code"), [(0, WRONG_INPUT), (7, FAILED)])
+def test_exit_code_2_means_that_nothing_was_sent(error: Exception, pulses: int, code: int) -> None:
+    run = StandIn(two_steps)
+
+    def work(watch: Callable[[Progress], None], should_stop: Callable[[], bool]) -> RunResult:
+        run.result.steps[0].cost = Cost(pulses=pulses)
+        raise error
+
+    run.work = work
+    result = command_of(run, "--json")
+    assert result.exit_code == code
+    said = json_of(result)["error"]
+    assert (said["kind"], said["exit_code"]) == (type(error).__name__, code)
+
+
+def test_what_breaks_after_the_second_ctrl_c_is_still_a_stop(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def work(watch: Callable[[Progress], None], should_stop: Callable[[], bool]) -> RunResult:
+        signal.raise_signal(signal.SIGINT)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise LinkLost("the outputs were switched off under this call") from None
+        return made_up_result()
+
+    result = command(work)
+    assert result.exit_code == STOPPED
+    assert "error: stopped at once, outputs are off\n" in result.stderr
 
 
 def test_a_run_that_never_reached_a_device_is_not_to_be_resumed() -> None:
@@ -163,7 +204,7 @@ def test_a_failed_result_fails() -> None:
 
 @pytest.mark.parametrize("head", ['name = "x"\nseed = 3   # old\n', 'name = "x"\n'])
 def test_another_seed_is_in_the_job_and_in_its_text(head: str) -> None:
-    rest = 'network = { name = "digits" }\ndata = { name = "digits" }\n[[steps]]\ndo = "evaluate"\n'
+    rest = 'network = { name = "digits" }\ndata = { name = "digits" }\n[[steps]]\ndo = "scan"\n'
     job, text = with_seed(head + rest, 41, "job.toml")
     assert job.seed == 41
     assert text.count("seed") == 1

@@ -7,9 +7,11 @@ resistive after a SET (never SA0/SA1: papers disagree on which is which).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from rramhil.device import Bools, Cells, Floats, Spec
 from rramhil.schema import Siemens, Strict
@@ -22,10 +24,10 @@ class Thresholds(Strict):
     18 rows were listed as unformed, so faults cluster by row (NeuRRAM's public notebooks).
     """
 
-    stuck_lrs_siemens: Siemens = 120e-6
-    stuck_hrs_siemens: Siemens = 60e-6
-    noisy_siemens: Siemens = 4e-6
-    bad_row_share: float = 0.25
+    stuck_lrs_siemens: Annotated[Siemens, Field(ge=0)] = 120e-6
+    stuck_hrs_siemens: Annotated[Siemens, Field(ge=0)] = 60e-6
+    noisy_siemens: Annotated[Siemens, Field(ge=0)] = 4e-6
+    bad_row_share: float = Field(0.25, ge=0, le=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

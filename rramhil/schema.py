@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from rramhil.units import parse
 from rramhil.words import nearest
@@ -35,10 +36,11 @@ def _quantity(unit: str) -> Callable[[Any], Any]:
     return read
 
 
-Volts = Annotated[float, BeforeValidator(_quantity("V"))]
-Siemens = Annotated[float, BeforeValidator(_quantity("S"))]
-Seconds = Annotated[float, BeforeValidator(_quantity("s"))]
-Amps = Annotated[float, BeforeValidator(_quantity("A"))]
+_Finite = Field(allow_inf_nan=False)
+Volts = Annotated[float, _Finite, BeforeValidator(_quantity("V"))]
+Siemens = Annotated[float, _Finite, BeforeValidator(_quantity("S"))]
+Seconds = Annotated[float, _Finite, BeforeValidator(_quantity("s"))]
+Amps = Annotated[float, _Finite, BeforeValidator(_quantity("A"))]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -82,10 +84,25 @@ def _one_sentence(error: ValidationError, model: type[BaseModel], source: str) -
         return f"{source}: unknown key {where!r}{nearest(str(first['loc'][-1]), known)}{more}"
     if first["type"] == "missing":
         return f"{source}: the key {where!r} is missing; add it{more}"
+    if first["type"].startswith("union_tag_"):
+        return f"{source}: {where}: {_unknown_tag(first)}{more}"
     reason = first["msg"].removeprefix("Value error, ")
     shown = first["input"]
-    given = "" if isinstance(shown, (dict, list)) else f" (it is {shown!r})"
-    return f"{source}: {where}: {reason[:1].lower()}{reason[1:]}{given}{more}"
+    told = isinstance(shown, (dict, list)) or repr(shown) in reason
+    given = "" if told else f" (it is {shown!r})"
+    place = f"{where}: " if where else ""
+    return f"{source}: {place}{reason[:1].lower()}{reason[1:]}{given}{more}"
+
+
+def _unknown_tag(problem: ErrorDetails) -> str:
+    """What is wrong with the key that tells which model of a union is meant, in plain words."""
+    context = problem["ctx"]
+    key = context["discriminator"].strip("'")
+    if problem["type"] == "union_tag_not_found":
+        return f"the key {key!r} is missing; add it"
+    what = "step" if key == "do" else key
+    known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+    return f"unknown {what} {context['tag']!r}{nearest(context['tag'], known)}"
 
 
 def _keys_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:

@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
 from rramhil.device import Bools, Cells, Device, Floats, Kind, Pulse, Refused
-from rramhil.schema import Seconds, Siemens, Strict, Volts
+from rramhil.schema import Siemens, Strict, Volts
 from rramhil.units import show
-from rramhil.verify import Bias, reset_pulse, set_pulse
+from rramhil.verify import Bias, PulseSeconds, PulseVolts, reset_pulse, set_pulse
 
 
 class Forming(Strict):
@@ -29,12 +29,12 @@ class Forming(Strict):
     (1 us pulses, steps of 0.05 V, standard deviation 0.27-0.45 V).
     """
 
-    start_volts: Volts = 2.2
-    step_volts: Annotated[Volts, Field(gt=0, allow_inf_nan=False)] = 0.05
-    stop_volts: Volts = 4.4
-    gate_volts: Volts = 2.0
-    seconds: Seconds = 1e-6
-    formed_siemens: Siemens = 15e-6
+    start_volts: PulseVolts = 2.2
+    step_volts: Annotated[Volts, Field(gt=0)] = 0.05
+    stop_volts: PulseVolts = 4.4
+    gate_volts: PulseVolts = 2.0
+    seconds: PulseSeconds = 1e-6
+    formed_siemens: Annotated[Siemens, Field(gt=0)] = 15e-6
 
     @model_validator(mode="after")
     def _rising(self) -> Forming:

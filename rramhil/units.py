@@ -15,6 +15,7 @@ PREFIXES = {
     "p": 1e-12, "n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3, "": 1.0,
     "k": 1e3, "M": 1e6, "G": 1e9,
 }  # fmt: skip
+_EXAMPLES = {"S": "20 uS", "s": "100 ns"}
 _PRINTED = ("p", "n", "µ", "m", "", "k", "M", "G")
 _NUMBER = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*\Z")
 
@@ -28,13 +29,15 @@ def parse(text: str | float, unit: str) -> float:
     if isinstance(text, (int, float)) and not isinstance(text, bool):
         return float(text)
     match = _NUMBER.match(str(text))
+    example = _EXAMPLES.get(unit, f"1.5 {unit}")
+    wrong = f"{text!r} is not a quantity in {unit}; write for example {example!r}"
     if match is None:
-        raise ValueError(f"{text!r} is not a quantity in {unit}; write for example '1.5 {unit}'")
+        raise ValueError(wrong)
     number, tail = match.groups()
     if not tail:
         return float(number)
     if not tail.endswith(unit) or tail[: -len(unit)] not in PREFIXES:
-        raise ValueError(f"{text!r} is not a quantity in {unit}; write for example '1.5 {unit}'")
+        raise ValueError(wrong)
     value = float(f"{number}") * PREFIXES[tail[: -len(unit)]]
     return float(f"{value:.15g}")
 

@@ -29,12 +29,28 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rramhil.device import Bools, Cells, Device, Floats, Kind, Pulse, PulseLimits, Refused, Spec
 from rramhil.schema import Seconds, Strict, Volts
 
 Counts = NDArray[np.int32]
+PulseVolts = Annotated[Volts, Field(ge=0)]
+PulseSeconds = Annotated[Seconds, Field(gt=0)]
+
+
+def check_rise(start: float, step: float, stop: float, prefix: str = "") -> None:
+    """Raise ValueError for a ramp that ends below its start or never reaches its end."""
+    if stop < start:
+        raise ValueError(
+            f"{prefix}stop {stop:g} V lies below the ramp's start of {start:g} V; "
+            "raise the one or lower the other"
+        )
+    if step == 0 and stop > start:
+        raise ValueError(
+            f"{prefix}step 0 V never takes the ramp from {start:g} V to {stop:g} V; "
+            "give more than 0 V, or start and stop at one voltage"
+        )
 
 
 class Bias(Strict):
@@ -45,21 +61,31 @@ class Bias(Strict):
     `reset_step_volts` up to `reset_stop_volts` as long as a cell stays above its window.
     """
 
-    set_volts: Volts = 2.0
-    set_seconds: Seconds = 100e-9
-    reset_volts: Volts = 2.3
-    reset_step_volts: Volts = 0.1
-    reset_stop_volts: Volts = 3.6
-    reset_gate_volts: Volts = 4.0
-    reset_seconds: Seconds = 100e-9
+    set_volts: PulseVolts = 2.0
+    set_seconds: PulseSeconds = 100e-9
+    reset_volts: PulseVolts = 2.3
+    reset_step_volts: PulseVolts = 0.1
+    reset_stop_volts: PulseVolts = 3.6
+    reset_gate_volts: PulseVolts = 4.0
+    reset_seconds: PulseSeconds = 100e-9
+
+    @model_validator(mode="after")
+    def _rising(self) -> Bias:
+        check_rise(self.reset_volts, self.reset_step_volts, self.reset_stop_volts, "the RESET's ")
+        return self
 
 
 class Ramp(Strict):
     """A voltage that starts at `start` and rises by `step` a pulse up to `stop`, and stays."""
 
-    start: Volts
-    step: Volts
-    stop: Volts
+    start: PulseVolts
+    step: PulseVolts
+    stop: PulseVolts
+
+    @model_validator(mode="after")
+    def _rising(self) -> Ramp:
+        check_rise(self.start, self.step, self.stop, "the ")
+        return self
 
     def at(self, count: NDArray[np.integer]) -> NDArray[np.float64]:
         """Volts of pulse number `count` (from 0) of the ramp."""
@@ -81,9 +107,9 @@ class ISPP(_Recipe):
     """
 
     algorithm: Literal["ispp"] = "ispp"
-    gate_step_volts: Volts = 0.05
-    gate_start_volts: Volts | None = None
-    gate_lead_volts: Volts = 0.3
+    gate_step_volts: Annotated[Volts, Field(gt=0)] = 0.05
+    gate_start_volts: PulseVolts | None = None
+    gate_lead_volts: PulseVolts = 0.3
 
 
 class FPPV(_Recipe):

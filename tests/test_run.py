@@ -361,12 +361,9 @@ def test_a_wrong_job_is_one_sentence(change: tuple[str, str], message: str) -> N
         start(JOB.replace(*change)).execute(nothing, never)
 
 
-def test_programming_without_a_gate_curve_is_refused_before_any_pulse() -> None:
-    run = start(JOB.replace('do = "tune"\npoints = 23', 'do = "evaluate"\nname = "blank"'))
-    with pytest.raises(Refused, match="put a step 'tune' before 'program'"):
-        run.execute(nothing, never)
-    with LedgerReader(run.result.ledger) as reader:
-        assert sum(reader.totals().pulses.values()) == 0
+def test_programming_without_a_gate_curve_is_refused_when_the_job_is_loaded() -> None:
+    with pytest.raises(FileError, match="put a step 'tune' before 'open_loop_write'"):
+        start(JOB.replace('do = "tune"\npoints = 23', 'do = "program"\nname = "open_loop_write"'))
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(

@@ -77,3 +77,9 @@ def test_law_a_prefix_multiplies_exactly_as_written(number: object, prefix: str)
     assert parse(f"{number} {prefix}V", "V") == pytest.approx(
         float(str(number)) * PREFIXES[prefix], rel=1e-14, abs=0
     )
+
+
+@pytest.mark.parametrize(("unit", "example"), [("S", "20 uS"), ("s", "100 ns"), ("V", "1.5 V")])
+def test_the_example_in_an_error_is_of_a_usual_size(unit: str, example: str) -> None:
+    with pytest.raises(ValueError, match=f"write for example '{example}'"):
+        parse("7 X", unit)

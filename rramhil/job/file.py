@@ -6,17 +6,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from rramhil.census import Thresholds
 from rramhil.mapping import Levels, find_scheme
-from rramhil.schema import FileError, Seconds, Siemens, Strict, Volts, check, read_toml
+from rramhil.schema import FileError, Seconds, Siemens, Strict, check, read_toml
 from rramhil.tune import Forming
-from rramhil.verify import SDR, Bias, Recipe
+from rramhil.verify import SDR, Bias, PulseVolts, Recipe
 from rramhil.words import nearest
 
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,59}$"
 RESERVED = ("teacher", "ideal_mapping")
+
+Delay = Annotated[Seconds, Field(ge=0)]
 
 
 class DeviceTable(Strict):
@@ -66,6 +68,8 @@ class MappingTable(Strict):
 
 
 class _Step(Strict):
+    model_config = ConfigDict(allow_inf_nan=False)
+
     name: str | None = Field(None, pattern=NAME)
 
 
@@ -75,7 +79,7 @@ class Scan(_Step):
     do: Literal["scan"]
     reads: int = Field(3, ge=2)
     resets: int = Field(5, ge=1, description="RESETs that a cell may need before it is stuck")
-    set_gate: Volts = 3.0
+    set_gate: PulseVolts = 3.0
     thresholds: Thresholds = Thresholds()
 
 
@@ -90,10 +94,19 @@ class Tune(_Step):
     """A gate sweep on a sample of cells: the gate voltage of each level on this die."""
 
     do: Literal["tune"]
-    cells: int = Field(128, ge=8)
-    first_gate: Volts = 1.4
-    last_gate: Volts = 3.6
+    cells: int = Field(128, ge=8, le=4096)
+    first_gate: PulseVolts = 1.4
+    last_gate: PulseVolts = 3.6
     points: int = Field(45, ge=3)
+
+    @model_validator(mode="after")
+    def _rising(self) -> Tune:
+        if not self.first_gate < self.last_gate:
+            raise ValueError(
+                f"first_gate {self.first_gate:g} V does not lie below last_gate "
+                f"{self.last_gate:g} V; lower the one or raise the other"
+            )
+        return self
 
 
 class Program(_Step):
@@ -112,7 +125,7 @@ class Evaluate(_Step):
     """Accuracy on the test images from conductances read `delay` after the last write."""
 
     do: Literal["evaluate"]
-    delay: Seconds = 1.0
+    delay: Delay = 1.0
 
 
 class RecoverRVW(_Step):
@@ -125,7 +138,7 @@ class RecoverRVW(_Step):
     compensate: bool = Field(
         True, description="move the partner of a cell that was given up (after the first pass)"
     )
-    delay: Seconds = 1.0
+    delay: Delay = 1.0
 
 
 class RecoverRSA(_Step):
@@ -146,7 +159,7 @@ class RecoverRSA(_Step):
     learning_rate: float = Field(5e-3, gt=0)
     batch: int = Field(50, ge=1)
     images: int | None = Field(None, ge=1, description="of the train set (default: all)")
-    delay: Seconds = 1.0
+    delay: Delay = 1.0
 
 
 class Report(_Step):
@@ -184,6 +197,23 @@ class JobFile(Strict):
             raise ValueError(f"two steps are called {twice[0]!r}; give one of them a name")
         return self
 
+    @model_validator(mode="after")
+    def _in_order(self) -> JobFile:
+        before: set[str] = set()
+        for name, step in zip(self.step_names(), self.steps, strict=True):
+            if isinstance(step, (Evaluate, RecoverRVW, RecoverRSA)) and "program" not in before:
+                raise ValueError(
+                    f"the step {name!r} needs cells that hold the network; "
+                    f"put a step 'program' before {name!r}"
+                )
+            if isinstance(step, (Program, RecoverRVW)) and "tune" not in before:
+                raise ValueError(
+                    f"the step {name!r} needs the gate voltage of each level; "
+                    f"put a step 'tune' before {name!r}"
+                )
+            before.add(step.do)
+        return self
+
     def step_names(self) -> list[str]:
         """The name of each step: its own, or what it does (a repair by its method)."""
         return [step.name or default_name(step) for step in self.steps]
@@ -210,4 +240,23 @@ def load_job(name: str) -> tuple[JobFile, str]:
             raise FileError(f"there is no job file {name!r}{nearest(name, shipped_jobs())}")
         path = Path(str(files("rramhil_fixtures") / "jobs" / f"{name}.toml"))
     table = read_toml(path)
-    return check(table, JobFile, str(path)), path.read_text(encoding="utf-8")
+    return _resolved(check(table, JobFile, str(path)), path.parent), path.read_text("utf-8")
+
+
+def _resolved(job: JobFile, beside: Path) -> JobFile:
+    """`job` with the files that it names found beside it, wherever it is run from."""
+
+    def found(name: str | None, *, folder: bool = False) -> str | None:
+        """A name without a suffix is that of something shipped, unless a folder is meant."""
+        if not name or not (folder or Path(name).suffix):
+            return name
+        path = beside.resolve() / name
+        return str(path) if path.exists() else name
+
+    return job.model_copy(
+        update={
+            "device": job.device.model_copy(update={"station": found(job.device.station)}),
+            "network": job.network.model_copy(update={"name": found(job.network.name)}),
+            "data": job.data.model_copy(update={"folder": found(job.data.folder, folder=True)}),
+        }
+    )

@@ -216,7 +216,7 @@ class _ReplayClock(Clock):
 
 def _compare(name: str, recorded: Any, called: Any) -> str | None:
     if recorded is None or called is None or not isinstance(called, np.ndarray):
-        if recorded is called or (recorded == called and not isinstance(recorded, np.ndarray)):
+        if recorded is called or (not isinstance(recorded, np.ndarray) and recorded == called):
             return None
         return f"{name} was {_short(recorded)} and is {_short(called)} now"
     if recorded.shape != called.shape:
@@ -260,11 +260,17 @@ def _raise_recorded(call: _Call) -> None:
 def open_replay(address: Address) -> Replay:
     """Open `replay:PATH?run=ID&session=N`. Raises `Refused` in one sentence.
 
-    Without `run` the last one is taken. A run that was resumed has several sessions: then
-    `session=` says which (1 is the first), or `session=all` plays them one after the other.
+    A ledger that does not verify is not played. Without `run` the last one is taken. A run that
+    was resumed has several sessions: then `session=` says which (1 is the first), or
+    `session=all` plays them one after the other.
     """
     reader = LedgerReader(address.path)
     try:
+        verdict = reader.verify()
+        if not verdict.ok:
+            raise Refused(
+                f"{verdict.sentence}, so no run of it can be played; restore the ledger from a copy"
+            )
         return Replay(reader, _choose(reader, address.options))
     except BaseException:
         reader.close()

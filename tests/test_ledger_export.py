@@ -18,6 +18,7 @@ from test_journal import FULL, FullDie
 from rramhil.device import Kind, LinkLost, Pulse, Refused
 from rramhil.journal import Journal
 from rramhil.ledger import Ledger, LedgerError, LedgerReader, export
+from rramhil.ledger import table as table_module
 
 CELLS = np.arange(10, 30)
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "ledger.md"
@@ -97,6 +98,26 @@ def test_export_errors_are_one_sentence(folder, tmp_path):
         for to in ("csv", "parquet"):
             with pytest.raises(LedgerError, match=r"cannot be written .*choose another file"):
                 export(reader, tmp_path / "none" / "x", to)
+
+
+@pytest.mark.parametrize("to", ["csv", "parquet"])
+def test_a_table_that_cannot_be_finished_replaces_none(folder, tmp_path, monkeypatch, to):
+    path = tmp_path / "cells"
+    path.write_text("the last one")
+
+    def full(rows):
+        yield next(tables(rows))
+        raise OSError(28, "No space left on device")
+
+    tables = table_module._tables
+    monkeypatch.setattr(table_module, "_tables", full)
+    with (
+        LedgerReader(folder) as reader,
+        pytest.raises(LedgerError, match=r"cannot be written \(No space left on device\)"),
+    ):
+        export(reader, path, to)
+    assert path.read_text() == "the last one"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_without_pyarrow_the_remedy_is_named(folder, tmp_path):

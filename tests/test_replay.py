@@ -6,7 +6,7 @@ from fakes import FakeDie, fake_spec
 from test_journal import FULL, FullDie
 
 from rramhil.address import open_device
-from rramhil.device import DeviceFault, Kind, LinkLost, Pulse, Refused
+from rramhil.device import DeviceFault, Kind, LinkLost, Pulse, Refused, Spec
 from rramhil.journal import Journal
 from rramhil.ledger import Ledger, LedgerReader
 from rramhil.replay import Departed
@@ -186,3 +186,14 @@ def test_on_hardware_any_length_of_sleep_is_the_recorded_one(tmp_path):
         device.clock.sleep(1.01)
     with replay(tmp_path / "True") as device, pytest.raises(Departed, match="not of this length"):
         device.clock.sleep(1.01)
+
+
+def test_an_array_where_none_was_given_is_a_departure(tmp_path, monkeypatch):
+    record(tmp_path, lambda d: d.apply(SET), die=FakeDie())
+    bare = Pulse(Kind.SET, CELLS, 1.2, None, seconds=1e-6)
+    monkeypatch.setattr(Spec, "check_pulse", lambda spec, pulse: None)
+    with (
+        replay(tmp_path) as device,
+        pytest.raises(Departed, match="in this apply gate_volts was 20 values and is None now"),
+    ):
+        device.apply(bare)

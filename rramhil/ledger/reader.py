@@ -19,6 +19,7 @@ from rramhil.ledger.schema import (
     HIGH_VOLTS,
     LedgerError,
     Row,
+    check_not_empty,
     check_schema,
     next_hash,
 )
@@ -92,6 +93,7 @@ class LedgerReader:
         self.path = path / FILE_NAME if path.is_dir() else path
         if not self.path.is_file():
             raise LedgerError(f"there is no ledger at {self.path}; name the {FILE_NAME} of a die")
+        check_not_empty(self.path)
         self._db = self._open()
 
     def close(self) -> None:
@@ -384,10 +386,10 @@ class LedgerReader:
         chain, count, seen = GENESIS, 0, False
         try:
             for found in self._stored():
-                number, stored = int(found[0]), bytes(found[-2])
+                number, stored = found[0], found[-2]
                 if number != count + 1:
                     return self._wrong(count + 1, count, chain, "is missing")
-                if next_hash(chain, found[:-2], found[-1]) != stored:
+                if not _chained(chain, found):
                     return self._wrong(number, count, chain, "was altered or damaged")
                 chain, count = stored, number
                 seen = seen or stored.hex() == head
@@ -402,10 +404,19 @@ class LedgerReader:
         return Verdict(None, count, chain.hex(), f"all {count} rows are as they were written")
 
     def _stored(self) -> Iterator[tuple[Any, ...]]:
-        number = 0
-        while page := self._db.execute(
-            f"{_SELECT} WHERE row > ? ORDER BY row LIMIT {_PAGE}", (number,)
-        ).fetchall():
+        """All rows as they lie there, up to the first that SQLite cannot read."""
+        number, size = 0, _PAGE
+        query = f"{_SELECT} WHERE row > ? ORDER BY row LIMIT ?"
+        while True:
+            try:
+                page = self._db.execute(query, (number, size)).fetchall()
+            except sqlite3.DatabaseError:
+                if size == 1:
+                    raise
+                size = 1  # an error loses its whole answer: go row by row up to it
+                continue
+            if not page:
+                return
             yield from page
             number = page[-1][0]
 
@@ -461,6 +472,14 @@ class LedgerReader:
             raise LedgerError(
                 f"the ledger {self.path} is damaged ({error}); `rramhil ledger verify` says where"
             ) from None
+
+
+def _chained(chain: bytes, found: tuple[Any, ...]) -> bool:
+    """Whether a stored row follows `chain`. Damaged pages may hold values of any type."""
+    try:
+        return bool(next_hash(chain, found[:-2], found[-1]) == found[-2])
+    except (TypeError, ValueError):
+        return False
 
 
 def _as_row(found: tuple[Any, ...]) -> Row:

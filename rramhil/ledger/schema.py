@@ -166,6 +166,16 @@ def create_tables(connection: sqlite3.Connection) -> None:
     )
 
 
+def check_not_empty(path: Path) -> None:
+    """Raise `LedgerError` when `path` is a file of 0 bytes: a ledger is made whole or not at all,
+    so whatever emptied the file took a history with it."""
+    if path.is_file() and path.stat().st_size == 0:
+        raise LedgerError(
+            f"the ledger {path} exists but is empty; restore it from a copy, or move it away to "
+            "begin a new history"
+        )
+
+
 def check_schema(connection: sqlite3.Connection, path: Path) -> None:
     """Raise `LedgerError` unless the open database is a ledger that this version knows."""
     try:

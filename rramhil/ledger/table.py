@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -29,18 +30,39 @@ def export(reader: LedgerReader, path: Path | str, to: str, run: str | None = No
 
     Columns: PER_CALL and PER_CELL, in SI units. `row` and `phase` of a pulse are the row of its
     intent and the phase of its outcome ('intent' where there is none); `siemens` is empty for
-    pulses and refused calls. Raises `LedgerError` in one sentence.
+    pulses and refused calls. Raises `LedgerError` in one sentence, also for a ledger that does
+    not verify; then `path` is as it was.
     """
     if to not in FORMATS:
         raise LedgerError(f"cannot export to {to!r}; choose {' or '.join(FORMATS)}")
+    verdict = reader.verify()
+    if not verdict.ok:
+        raise LedgerError(
+            f"{verdict.sentence}, so nothing is exported from it; restore the ledger from a copy"
+        )
     tables = _tables(reader.rows(run, ops=_OPS))
-    path = Path(path)
+    write = _write_csv if to == "csv" else _write_parquet
     try:
-        return _write_csv(path, tables) if to == "csv" else _write_parquet(path, tables)
+        with _whole_or_not_at_all(Path(path)) as file:
+            return write(file, tables)
     except OSError as error:
         raise LedgerError(
             f"{path} cannot be written ({error.strerror or error}); choose another file"
         ) from None
+
+
+@contextlib.contextmanager
+def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
+    """A file to write that takes the place of `path` only when all went well."""
+    if path.exists() and not path.is_file():
+        yield path  # a pipe or a device has no place that could be taken
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _tables(rows: Iterable[Row]) -> Iterator[Table]:

@@ -9,6 +9,7 @@ a commit is not synced, because what it records dies with the process anyway.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -27,6 +28,7 @@ from rramhil.ledger.schema import (
     GENESIS,
     Entry,
     LedgerError,
+    check_not_empty,
     check_schema,
     create_tables,
     next_hash,
@@ -403,20 +405,19 @@ def file_system(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
 def _connect(folder: Path, serial: str, volatile: bool) -> sqlite3.Connection:
     path = folder / FILE_NAME
     try:
+        _create_if_missing(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-    except sqlite3.Error as error:
-        raise LedgerError(f"the ledger {path} cannot be opened ({error})") from None
+    except (sqlite3.Error, OSError) as error:
+        raise LedgerError(
+            f"the ledger of die {serial} at {path} cannot be opened ({error}); make room, repair "
+            "it or choose another folder"
+        ) from None
     try:
-        new = _is_empty(db)
-        if not new:
-            check_schema(db, path)
-        db.execute("PRAGMA page_size = 4096")
+        check_schema(db, path)
         db.execute("PRAGMA journal_mode = WAL").fetchall()
         db.execute(f"PRAGMA synchronous = {'NORMAL' if volatile else 'FULL'}")
         db.execute("PRAGMA wal_autocheckpoint = 4096")
         db.execute("PRAGMA trusted_schema = OFF")
-        if new:
-            create_tables(db)
         _check_serial(db, path, serial)
     except sqlite3.Error as error:
         db.close()
@@ -430,13 +431,25 @@ def _connect(folder: Path, serial: str, volatile: bool) -> sqlite3.Connection:
     return db
 
 
-def _is_empty(db: sqlite3.Connection) -> bool:
-    try:
-        (objects,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-    except sqlite3.DatabaseError:
-        return False
-    return bool(objects == 0 and application == 0)
+def _create_if_missing(path: Path) -> None:
+    """Make the ledger under another name and move it there: a kill leaves none or a whole one."""
+    check_not_empty(path)
+    if path.exists():
+        return
+    log = path.with_name(path.name + "-wal")
+    if log.exists() and log.stat().st_size:
+        raise LedgerError(
+            f"the ledger {path} is missing but its log {log.name} is there; restore the ledger "
+            "from a copy, or move the log away to begin a new history"
+        )
+    new = path.with_name(path.name + ".new")
+    for left_over in (new, new.with_name(new.name + "-journal")):
+        left_over.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
+        db.execute("PRAGMA page_size = 4096")
+        db.execute("PRAGMA synchronous = FULL")
+        create_tables(db)
+    new.replace(path)
 
 
 def _check_serial(db: sqlite3.Connection, path: Path, serial: str) -> None:

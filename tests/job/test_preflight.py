@@ -11,6 +11,8 @@ from rramhil.address import open_device
 from rramhil.device import Kind, PulseLimits, Range, Refused, Spec
 from rramhil.job.file import JobFile, load_job, shipped_jobs
 from rramhil.job.preflight import preflight
+from rramhil.ledger import LedgerReader
+from rramhil.run import Run
 from rramhil.schema import check
 from rramhil.station import connect
 
@@ -123,6 +125,18 @@ def test_a_job_beyond_its_die_is_refused_by_key_value_and_limit(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("old", "new", "words"), WRONG)
+def test_a_run_of_such_a_job_pulses_nothing(old: str, new: str, words: str) -> None:
+    text = JOB.replace(old, new, 1)
+    run = Run.start(load(text), text, address="emulator:40nm?tiles=1")
+    with pytest.raises(Refused, match=words):
+        run.execute(lambda _: None, lambda: False)
+    assert (run.result.outcome, len(run.result.steps)) == ("failed", 5)
+    assert {step.outcome for step in run.result.steps} == {"waiting"}
+    with LedgerReader(run.result.ledger) as reader:
+        assert sum(reader.totals().pulses.values()) == 0
+
+
 def test_a_job_within_its_die_is_taken(spec: Spec) -> None:
     preflight(load(JOB), spec)
 
@@ -164,6 +178,7 @@ def test_a_two_terminal_die_has_no_gate_to_sweep(spec: Spec) -> None:
 
 
 def test_a_die_that_does_no_form_is_left_to_the_step(spec: Spec) -> None:
+    formless: dict[Kind, PulseLimits]
     formless = {kind: limits for kind, limits in spec.pulses.items() if kind is not Kind.FORM}
     preflight(load(JOB), replace(spec, pulses=formless))
 

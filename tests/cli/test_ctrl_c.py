@@ -104,3 +104,23 @@ def stored_result() -> dict[str, str]:
     (path,) = Path(os.environ["RRAMHIL_HOME"]).glob("runs/*/result.json")
     result: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     return result
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("pause_seconds", [0.05, 0.3])
+def test_ctrl_c_again_and_again_until_it_ends_is_130(long_job: str, pause_seconds: float) -> None:
+    running = TerminalProcess("run", long_job, "--quiet")
+    events = Path(os.environ["RRAMHIL_HOME"])
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not any(
+        "step started" in path.read_text() for path in events.glob("runs/*/events.jsonl")
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    while running.process.poll() is None:
+        running.process.send_signal(2)
+        time.sleep(pause_seconds)
+        assert time.monotonic() < deadline
+    assert running.end() == 130
+    assert b"Traceback" not in running.seen
+    assert stored_result()["outcome"] == "stopped"

@@ -10,6 +10,7 @@ import typer
 from cli_calls import json_of, made_up_result
 from typer.testing import CliRunner, Result
 
+from rramhil import cli
 from rramhil.cli.app import Commands
 from rramhil.cli.errors import FAILED, STOPPED, WRONG_INPUT
 from rramhil.cli.run import Executable, carry_out, finish, with_seed
@@ -215,3 +216,18 @@ def test_another_seed_of_the_shipped_job() -> None:
     other, changed = with_seed(text, job.seed + 1, "quickstart")
     assert other == job.model_copy(update={"seed": job.seed + 1})
     assert len(changed.splitlines()) == len(text.splitlines())
+
+
+def test_one_more_ctrl_c_when_all_is_over_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", late)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.value.code == STOPPED

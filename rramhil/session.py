@@ -15,6 +15,7 @@ from rramhil.device import DeviceError, Kind
 from rramhil.job.events import EventLog
 from rramhil.job.file import JobFile, Report, Step
 from rramhil.job.folder import RunFolder
+from rramhil.job.preflight import preflight
 from rramhil.job.result import DeviceInfo, RunResult, StepResult
 from rramhil.ledger import LedgerReader
 from rramhil.versions import versions
@@ -61,6 +62,7 @@ class Session:
 
     def carry_out(self, material: Material, watch: Watch, should_stop: ShouldStop) -> None:
         """Prepare, then the steps that are open, until done or asked to stop."""
+        preflight(self.job, self.device.spec)
         work = self._prepare(material)
         for record, step in zip(self.result.steps, self.job.steps, strict=True):
             if record.outcome == "finished":

@@ -265,11 +265,10 @@ class _Worker:
         if "does not answer" not in str(error):
             return
         self.line.catch_up()
-        if self.line.unread() != 0:
-            return
         asked = {(frame.seq, frame.type | wire.REPLY) for frame in self.line.requests}
         heard = {(frame.seq, frame.type) for frame in self.line.heard}
-        if asked and asked <= heard:
+        # In this order: an answer that comes between the two lines is still unread.
+        if asked and asked <= heard and self.line.unread() == 0:
             self.tally.wrong["heard but not understood"] += 1
 
     def _reopen(self) -> None:

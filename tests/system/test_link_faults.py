@@ -7,9 +7,11 @@ or protocol on purpose: each of the run's findings is shown to be found.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -208,6 +210,29 @@ def test_a_host_that_makes_up_a_reading_is_found(monkeypatch: pytest.MonkeyPatch
 
     spoil(monkeypatch, "read", inventive)
     assert broken().wrong["believed but never answered"] > 0
+
+
+def test_an_answer_that_comes_as_the_host_gives_up_is_not_held_against_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slow board, and a witness that dawdles between what was heard and what is unread."""
+    rng, unread = Random(5), Line.unread
+
+    class SlowDie(FullDie):
+        def apply(self, pulse: Pulse) -> None:
+            if rng.random() < 0.1:
+                time.sleep(rng.uniform(0.02, 0.05))
+            super().apply(pulse)
+
+    def later(line: Line) -> int | None:
+        time.sleep(0.03)
+        return unread(line)
+
+    monkeypatch.setattr(Line, "unread", later)
+    with python_end(SlowDie(1)) as end:
+        tally = exercise(Line(end, NO_FAULTS, seed=1), 1500, seed=1)
+    assert tally.broken["LinkLost"] > 5
+    assert tally.violations() == {}
 
 
 def test_a_host_that_does_not_understand_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

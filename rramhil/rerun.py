@@ -9,11 +9,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from rramhil.device import Address, LinkLost, Refused
+from rramhil.device import Address, LinkLost
 from rramhil.job.folder import RunFolder
 from rramhil.job.result import RunResult
 from rramhil.journal import Journal
-from rramhil.ledger import Ledger, LedgerReader, Session
+from rramhil.ledger import Ledger, LedgerError, LedgerReader, Session
 from rramhil.replay import Departed, Replay, open_replay
 from rramhil.run import Run
 from rramhil.schema import FileError
@@ -35,7 +35,7 @@ def replay(run: str, watch: Watch, should_stop: ShouldStop) -> tuple[RunResult, 
     with LedgerReader(ledger) as reader:
         verdict = reader.verify()
         if not verdict.ok:
-            raise Refused(f"the record cannot be replayed: {verdict.sentence}")
+            raise LedgerError(f"the record cannot be replayed: {verdict.sentence}")
         sessions = reader.sessions(recorded.run)
     if not sessions:
         raise FileError(f"the ledger {ledger} holds no session of the run {recorded.run}")

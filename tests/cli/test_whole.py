@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,16 @@ def test_what_was_run_can_be_shown_verified_exported_and_replayed(
     assert differs.exit_code == FAILED
     assert "differs" in differs.stdout
     assert "0.999000" in differs.stdout
+
+    with sqlite3.connect(finished.ledger) as db:
+        for (trigger,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'"):
+            db.execute(f"DROP TRIGGER {trigger}")
+        db.execute("DELETE FROM entries WHERE row = 9")
+    db.close()
+    for words in (["replay", "last"], ["export", "last", "--to", "csv", "--force"]):
+        damaged = rramhil(*words)
+        assert damaged.exit_code == FAILED
+        assert "row 9 of" in damaged.stderr
 
 
 def test_a_finished_run_is_not_resumed(rramhil: Call, finished: RunResult) -> None:

@@ -231,11 +231,12 @@ Run.open(sys.argv[1]).execute(watch, lambda: False)
 """
 
 
+@pytest.mark.timeout(900)
 def test_a_run_that_was_killed_is_resumed_and_none_of_its_cost_is_lost() -> None:
     run = start()
     for name, ticks in (("program", 4), ("rvw", 9)):
         done = subprocess.run(
-            [sys.executable, "-c", KILLED, run.run, name, str(ticks)], check=False, timeout=100
+            [sys.executable, "-c", KILLED, run.run, name, str(ticks)], check=False, timeout=300
         )
         assert done.returncode == -signal.SIGKILL
     run = Run.open(run.run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from typing import Any
 
@@ -266,7 +266,7 @@ class _Worker:
             return
         self.line.catch_up()
         asked = {(frame.seq, frame.type | wire.REPLY) for frame in self.line.requests}
-        heard = {(frame.seq, frame.type) for frame in self.line.heard}
+        heard = set(_in_order(self.line.heard))
         # In this order: an answer that comes between the two lines is still unread.
         if asked and asked <= heard and self.line.unread() == 0:
             self.tally.wrong["heard but not understood"] += 1
@@ -303,6 +303,20 @@ class _Worker:
 
 def _why(answer: Frame) -> int:
     return wire.Nak.unpack(answer.payload).why if answer.type == Type.NAK else 0
+
+
+def _in_order(heard: list[Frame]) -> Iterator[tuple[int, int]]:
+    """Number and type of the answers that the host has to take.
+
+    A board answers in order, so the answer to a later number says that an earlier one is lost
+    (docs/board-protocol.md). A copy that the line brings after that comes too late.
+    """
+    newest = {True: -1, False: -1}
+    for frame in heard:
+        urgent = frame.type & ~wire.REPLY in wire.URGENT
+        if frame.seq >= newest[urgent]:
+            newest[urgent] = frame.seq
+            yield frame.seq, frame.type
 
 
 def _said_of_reading(request: Frame, answer: Frame) -> Mapping[Any, Any]:

@@ -33,13 +33,14 @@ from faulty_line import (
     firmware_end,
     python_end,
 )
+from faulty_line.exercise import _in_order
 from silence import of_the_firmware, of_the_python_board
 
 from rramhil.device import NO_CELLS, Cells, Floats, LinkLost, Pulse, Refused
 from rramhil_drivers import frames, wire
 from rramhil_drivers.serial_device import SerialDevice
 from rramhil_drivers.session import Session
-from rramhil_drivers.wire import Frame
+from rramhil_drivers.wire import Frame, Type
 
 Call = Callable[..., Any]
 
@@ -233,6 +234,19 @@ def test_an_answer_that_comes_as_the_host_gives_up_is_not_held_against_it(
         tally = exercise(Line(end, NO_FAULTS, seed=1), 1500, seed=1)
     assert tally.broken["LinkLost"] > 5
     assert tally.violations() == {}
+
+
+def test_a_copy_after_the_answer_to_a_later_number_comes_too_late() -> None:
+    def reply(seq: int, kind: Type = Type.APPLY) -> Frame:
+        return Frame(kind | wire.REPLY, seq)
+
+    def taken(*heard: Frame) -> list[int]:
+        return [seq for seq, _ in _in_order(list(heard))]
+
+    assert taken(reply(16), reply(17), reply(18)) == [16, 17, 18]
+    assert taken(reply(16), reply(18), reply(17)) == [16, 18]  # 17 was given up at 18
+    assert taken(reply(17), reply(17)) == [17, 17]
+    assert taken(reply(17), reply(1, Type.STATUS), reply(18)) == [17, 1, 18]
 
 
 def test_a_host_that_does_not_understand_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,11 +100,11 @@ def freeze(bench: Bench) -> str:
 def close_while_reading(bench: Bench) -> str:
     """close() from another thread ends a pending call with LinkLost or Refused"""
     ended: list[BaseException] = []
-    started = threading.Event()
+    started, given_up = threading.Event(), threading.Event()
 
     def read_on() -> None:
         try:
-            while True:
+            while not given_up.is_set():
                 started.set()
                 bench.device.read(bench.probe)
         except BaseException as error:
@@ -115,10 +115,13 @@ def close_while_reading(bench: Bench) -> str:
     started.wait(bench.patience)
     closer = threading.Thread(target=bench.device.close, daemon=True)
     closer.start()
-    for thread, what in ((closer, "close()"), (reader, "the pending read()")):
-        thread.join(bench.patience)
-        if thread.is_alive():
-            raise Broken(f"{what} still hangs after {bench.patience:g} s")
+    try:
+        for thread, what in ((closer, "close()"), (reader, "the pending read()")):
+            thread.join(bench.patience)
+            if thread.is_alive():
+                raise Broken(f"{what} still hangs after {bench.patience:g} s")
+    finally:
+        given_up.set()
     if not isinstance(ended[0], (LinkLost, Refused)):
         raise Broken(f"the pending read() raised {type(ended[0]).__name__}: {ended[0]}")
     return f"{type(ended[0]).__name__}: {ended[0]}"

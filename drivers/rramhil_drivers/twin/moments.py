@@ -10,7 +10,7 @@ whatever the laws of the emulator are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..emulator.chipfile import ChipFile, PulsedLaws
 from .record import Record, do_again
+from .rows import Compared, Curve
 
 F64 = NDArray[np.float64]
 AT = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -194,3 +195,54 @@ def _apply(parameter: Parameter, value: Any, move: float) -> Any:
     if isinstance(value, tuple):
         return tuple(_apply(parameter, one, move) for one in value)
     return value + move if parameter.how == "shift" else value * (1 + move)
+
+
+# ---------------------------------------------------------------------------- comparing
+
+
+def compare(record: Record, chip: ChipFile, seed: int) -> Iterator[Compared]:
+    """Median and spread of each reading, recorded and as `chip` predicts them."""
+    highest = chip.reading.highest
+    again = do_again(record, chip, COPIES, seed)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, record.cells.size, (BOOTSTRAPS, record.cells.size))
+    for label, recorded, predicted in zip(
+        record.labels(), record.readings, again.readings, strict=True
+    ):
+        here = np.clip(recorded.astype(np.float64), 0.0, highest)
+        there = np.clip(predicted.astype(np.float64), 0.0, highest)
+        for statistic, of in (("median", _median), ("spread 10-90 %", _spread)):
+            off = _off(of(there), of(here))
+            samples = [_off(of(there), of(here[pick])) for pick in drawn]
+            low, high = np.quantile(samples, (0.025, 0.975))
+            yield Compared(
+                statistic, label, 1e6 * of(here), 1e6 * of(there), off, None,
+                float(low), float(high), "µS", f"ledger of {record.serial}",
+            )  # fmt: skip
+
+
+def curves(record: Record, chip: ChipFile, seed: int) -> Iterator[Curve]:
+    """Deciles of the readings in their order, recorded and predicted."""
+    again = do_again(record, chip, COPIES, seed)
+    for measured, readings in ((True, record.readings), (False, again.readings)):
+        seen = np.clip(np.array(readings, dtype=np.float64), 0.0, chip.reading.highest)
+        for at in (0.1, 0.5, 0.9):
+            yield Curve(
+                f"readings of {record.serial}", f"{100 * at:.0f} %",
+                np.arange(len(readings)), 1e6 * np.nanquantile(seen, at, axis=1),
+                measured, "reading", "conductance (µS)",
+            )  # fmt: skip
+
+
+def _median(values: F64) -> float:
+    return float(np.nanmedian(values))
+
+
+def _spread(values: F64) -> float:
+    low, high = np.nanquantile(values, (0.1, 0.9))
+    return float(high - low)
+
+
+def _off(predicted: float, measured: float) -> float:
+    """Predicted over measured, less one; a reading step stands for what is below it."""
+    return predicted / max(measured, 1e-7) - 1

@@ -29,6 +29,10 @@ WIDEST = {"shift": 0.25, "factor": 0.5}
 """A parameter whose standard error would be wider is not told by the record."""
 
 
+LEAST_EFFECT = 1.0
+"""A parameter that moves all moments together by less, in their sd a unit, is not told either."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A number that is fitted: a `shift` (in volts) or a `factor` of what the chip file has.
@@ -151,7 +155,9 @@ def _errors(jacobian: F64, covariance: F64, sd: F64) -> F64:
     """Standard errors of the estimate, the simulation's own noise included."""
     inverse = np.linalg.pinv(jacobian.T @ jacobian)
     middle = jacobian.T @ (covariance / sd[:, None] / sd) @ jacobian
-    return np.asarray(np.sqrt(np.diag(inverse @ middle @ inverse) * (1 + 1 / COPIES)) + 1e-300)
+    variance = np.diag(inverse @ middle @ inverse) * (1 + 1 / COPIES)
+    blind = np.linalg.norm(jacobian, axis=0) < LEAST_EFFECT
+    return np.where(blind, np.inf, np.sqrt(np.maximum(variance, 0.0)))
 
 
 def _bootstrap(record: Record, highest: float, lsb: float, seed: int) -> tuple[F64, F64]:

@@ -1,14 +1,16 @@
 """The open-loop part of a ledger: the same calls on one sample of cells, and what was read.
 
-A closed loop decides by what it reads, so its pulses on one die say nothing of another. What
-was done to all cells of a sample alike, as a scan, a gate sweep or a RESET ramp does, can be
-done again on an emulated die. The sample is the set of cells with the most such readings; its
-record ends before the first pulse that leaves some of them out.
+A closed loop decides by what it reads: its pulses on one die say nothing of another, and the
+cells that it goes on with were chosen by what they did. What was done to all cells of a sample
+alike, as in a scan, a gate sweep or a RESET ramp, can be done again on an emulated die. So only
+the job steps in `OPEN_LOOP` count, and what was called from Python outside of a job. A sample is
+what the first call of a step or of a session named. Its record begins with the first pulse there
+and ends before the first pulse that leaves some of its cells out. Calls on disjoint cells that
+follow each other, alike in kind and width, are one call in pieces.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,8 +25,7 @@ from ..emulator.chipfile import ChipFile
 from ..emulator.die import EmulatedDie
 
 LEAST_CELLS = 32
-CANDIDATES = 8
-_OPS = ("read", "apply", "program", "sleep")
+OPEN_LOOP = ("scan", "tune", "characterise")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +40,7 @@ class Call:
     seconds: float = 0.0
     volts: Floats | None = None
     gate_volts: Floats | None = None
+    limit_amps: Floats | None = None
     siemens: Floats | None = None
 
 
@@ -69,64 +71,109 @@ class Record:
 
 def read_record(reader: LedgerReader) -> Record:
     """The record of the die's present life. Raises `FileError` when nothing in it is open loop."""
-    best: tuple[Cells, list[Call]] | None = None
-    size = reader.spec().size
-    for sample in _candidates(reader):
-        calls = list(_calls_on(reader, sample, size))
-        if best is None or _readings(calls) > _readings(best[1]):
-            best = (sample, calls)
-    if best is None or _readings(best[1]) < 2:
+    pieces = list(_together(_open_loop(reader)))
+    firsts = {group[0].segment: number for number, group in reversed(list(enumerate(pieces)))}
+    place = np.full(reader.spec().size, -1, dtype=np.int64)
+    records = []
+    for number in firsts.values():
+        cells = np.sort(np.concatenate([piece.cells for piece in pieces[number]]))
+        if cells.size >= LEAST_CELLS:
+            calls = tuple(_calls_on(pieces[number:], cells, place))
+            records.append(Record(reader.serial, cells, calls))
+    best = max(records, key=lambda record: len(record.readings), default=None)
+    if best is None or len(best.readings) < 2:
         raise FileError(
             f"{reader.path} has no readings of {LEAST_CELLS} or more cells after pulses on all of "
-            "them; record some with the steps 'scan', 'tune' or 'characterise'"
+            "them; record some with a job of the steps 'scan', 'tune' or 'characterise'"
         )
-    return Record(reader.serial, best[0], tuple(best[1]))
+    return best
 
 
-def _readings(calls: list[Call]) -> int:
-    return sum(call.siemens is not None for call in calls)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """One call that returned: on `cells`, values a cell; `segment`: which step or session."""
+
+    segment: int
+    kind: Kind | None
+    cells: Cells
+    before: float
+    seconds: float
+    values: dict[str, Floats]
 
 
-def _candidates(reader: LedgerReader) -> list[Cells]:
-    """The sets of cells that were read most often."""
-    counted: Counter[bytes] = Counter()
-    for row in reader.life_rows(("read",)):
-        if row.phase == "done" and row.cells >= LEAST_CELLS:
-            counted[np.sort(row.decode("cells")["cells"]).tobytes()] += 1
-    return [np.frombuffer(key, np.int64) for key, _ in counted.most_common(CANDIDATES)]
-
-
-def _calls_on(reader: LedgerReader, sample: Cells, size: int) -> Iterator[Call]:
-    inside = np.zeros(size, dtype=np.bool_)
-    inside[sample] = True
-    place = np.zeros(size, dtype=np.int64)
+def _open_loop(reader: LedgerReader) -> Iterator[_Piece]:
+    """The calls of the present life until a step begins that decides by what it reads."""
     intents: dict[int, Row] = {}
-    for row in reader.life_rows(_OPS):
-        if row.phase == "intent":
+    segment = 0
+    for row in reader.life_rows(("begin", "read", "apply", "program", "note")):
+        if row.op == "begin":
+            segment += 1
+        elif row.op == "note":
+            if row.data.get("event") != "step":
+                continue
+            if row.data.get("do") not in OPEN_LOOP:
+                return
+            segment += 1
+        elif row.phase == "intent":
             intents[row.row] = row
-            continue
-        asked = intents.pop(row.intent or 0, row)
-        if asked.op == "sleep" or row.phase == "refused":
-            continue
-        cells = asked.decode("cells")["cells"]
-        covered = int(np.count_nonzero(inside[cells]))
-        if not covered:
-            continue
-        if asked.op == "read" and (row.phase != "done" or covered < sample.size):
-            continue
-        if covered < sample.size or asked.op == "program" or row.phase != "done":
-            return  # a closed loop, or a pulse that nobody knows to have landed
-        place[cells] = np.arange(cells.size)
-        yield _as_call(asked, row, place[sample])
+        elif row.op == "program" or row.phase == "unknown":
+            return
+        elif row.op in ("read", "apply") and row.phase == "done":
+            yield _piece(segment, intents.pop(row.intent or 0, row), row)
 
 
-def _as_call(asked: Row, outcome: Row, at: Cells) -> Call:
+def _piece(segment: int, asked: Row, outcome: Row) -> _Piece:
+    arrays = asked.decode()
+    cells = arrays.pop("cells")
     before = float(asked.before or 0.0)
     if asked.op == "read":
-        return Call(None, before, siemens=outcome.decode("siemens")["siemens"][at])
-    pulse = asked.pulse()
-    gate = None if pulse.gate_volts is None else pulse.gate_volts[at]
-    return Call(pulse.kind, before, pulse.seconds, pulse.volts[at], gate)
+        siemens = outcome.decode("siemens")["siemens"]
+        return _Piece(segment, None, cells, before, 0.0, {"siemens": siemens})
+    return _Piece(segment, Kind(asked.kind), cells, before, asked.seconds or 0.0, arrays)
+
+
+def _together(pieces: Iterator[_Piece]) -> Iterator[list[_Piece]]:
+    """Pieces in groups that are one call: alike, one after the other, no cell twice."""
+    group: list[_Piece] = []
+    seen: set[int] = set()
+    for piece in pieces:
+        alike = group and _what(piece) == _what(group[0])
+        if not alike or not seen.isdisjoint(piece.cells.tolist()):
+            if group:
+                yield group
+            group, seen = [], set()
+        group.append(piece)
+        seen.update(piece.cells.tolist())
+    if group:
+        yield group
+
+
+def _what(piece: _Piece) -> tuple[int, Kind | None, float]:
+    return piece.segment, piece.kind, piece.seconds
+
+
+def _calls_on(pieces: list[list[_Piece]], sample: Cells, place: Cells) -> Iterator[Call]:
+    """The calls on all of `sample`; `place`: -1 for every cell of the die, left as it was."""
+    place[sample] = np.arange(sample.size)
+    pulsed = False
+    try:
+        for together in pieces:
+            values: dict[str, Floats] = {}
+            covered = 0
+            for piece in together:
+                at = place[piece.cells]
+                covered += int(np.count_nonzero(at >= 0))
+                for name, array in piece.values.items():
+                    values.setdefault(name, np.full(sample.size, np.nan, np.float32))
+                    values[name][at[at >= 0]] = array[at >= 0]
+            first = together[0]
+            pulsed |= first.kind is not None
+            if covered == sample.size and pulsed:
+                yield Call(first.kind, first.before, first.seconds, **values)
+            elif covered and first.kind is not None:
+                return
+    finally:
+        place[sample] = -1
 
 
 def _name(call: Call) -> str:

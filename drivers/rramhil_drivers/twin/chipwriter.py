@@ -24,7 +24,7 @@ def write_chip(chip: ChipFile, path: Path) -> Path:
         raise FileError(
             "writing a chip file needs tomli-w; install it with pip install 'rramhil[twin]'"
         ) from None
-    text = tomli_w.dumps(_plain(chip.model_dump(mode="json")), multiline_strings=False)
+    text = tomli_w.dumps(rounded(chip.model_dump(mode="json")), multiline_strings=False)
     partial = path.with_name(f".{path.name}.partial.toml")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -39,11 +39,12 @@ def write_chip(chip: ChipFile, path: Path) -> Path:
     return path
 
 
-def _plain(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """What of a dumped chip file is written: no absent keys, numbers to five digits."""
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items() if one is not None}
+        return {key: rounded(one) for key, one in value.items() if one is not None}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [rounded(one) for one in value]
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     return value

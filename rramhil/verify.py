@@ -103,13 +103,25 @@ class ISPP(_Recipe):
 
     The lead asks for a start well below the level, not for a voltage: where it would lie below
     the device's lowest gate voltage, the ramp starts there. A `gate_start_volts` is a request,
-    and out of range it is refused.
+    and out of range it is refused. A ramp that would pass `gate_stop_volts` ends in a RESET and
+    starts again; without one it goes on to the end of the device's range.
     """
 
     algorithm: Literal["ispp"] = "ispp"
     gate_step_volts: Annotated[Volts, Field(gt=0)] = 0.05
     gate_start_volts: PulseVolts | None = None
+    gate_stop_volts: PulseVolts | None = None
     gate_lead_volts: PulseVolts = 0.3
+
+    @model_validator(mode="after")
+    def _rising(self) -> ISPP:
+        first, last = self.gate_start_volts, self.gate_stop_volts
+        if first is not None and last is not None and last < first:
+            raise ValueError(
+                f"gate_stop_volts {last:g} V lies below gate_start_volts {first:g} V; "
+                "raise the one or lower the other"
+            )
+        return self
 
 
 class FPPV(_Recipe):
@@ -236,6 +248,8 @@ def next_pulses(
     first = (state.heading == 0) if recipe.first_reset else np.zeros(cells.size, bool)
     lower = able & ((reading > target.high) | first)
     below = able & (reading < target.low) & ~lower
+    again = below & (state.heading == 1) & _finished(state.step, target, recipe, spec)
+    lower, below = lower | again, below & ~again
     turn = np.where(lower, np.int8(-1), np.int8(1))
     step = np.where(turn == state.heading, state.step + 1, 0)
     coarse_now = below & state.coarse
@@ -278,11 +292,21 @@ def _set_volts(
         return np.where(coarse, full, recipe.fine_set.at(np.maximum(step, 0))), nominal
     if isinstance(recipe, FPPV):
         return full, nominal
+    return full, _ramp_start(nominal, recipe, spec) + recipe.gate_step_volts * np.maximum(step, 0)
+
+
+def _ramp_start(nominal: Floats, recipe: ISPP, spec: Spec) -> Floats:
     if recipe.gate_start_volts is None:
-        start = np.maximum(nominal - recipe.gate_lead_volts, _lowest_gate(spec))
-    else:
-        start = np.full(step.size, recipe.gate_start_volts)
-    return full, start + recipe.gate_step_volts * np.maximum(step, 0)
+        return np.asarray(np.maximum(nominal - recipe.gate_lead_volts, _lowest_gate(spec)))
+    return np.full(nominal.size, recipe.gate_start_volts)
+
+
+def _finished(step: Counts, target: Target, recipe: Recipe, spec: Spec) -> Bools:
+    """Where the next gate voltage of a ramp would pass the recipe's own stop."""
+    if not isinstance(recipe, ISPP) or recipe.gate_stop_volts is None:
+        return np.zeros(step.size, bool)
+    gates = _ramp_start(target.gate_volts, recipe, spec) + recipe.gate_step_volts * (step + 1)
+    return np.asarray(gates > recipe.gate_stop_volts + 1e-9)
 
 
 def _lowest_gate(spec: Spec) -> float:

@@ -32,7 +32,7 @@ from rramhil_drivers.emulator.noise import Noise
 from rramhil_drivers.emulator.pulsed import PulsedCells
 from rramhil_drivers.emulator.statistical import StatisticalCells
 
-STATE_VERSION = 2  # also when the same die number comes to mean other cells
+STATE_VERSION = 3  # also when the same die number comes to mean other cells
 
 
 class VirtualClock(Clock):

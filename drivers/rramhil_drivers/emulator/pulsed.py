@@ -28,7 +28,6 @@ from rramhil_drivers.emulator.physics import (
     read_noise,
     reset_drive,
     reset_target,
-    set_overdrive,
     set_result,
     set_width,
     tukey,
@@ -105,7 +104,8 @@ class PulsedCells(CellArray):
         ln_scale = spread * normals(rng, n) + laws.set.weak_ln_scale * weak
         self.scale[here] = coded(ln_scale, SCALE_CODES)
         self.gate_z[here] = coded(normals(rng, n), CODES)
-        self.line_z[here] = coded(normals(rng, n), CODES)
+        # Further out a bit line at the read voltage would begin to SET.
+        self.line_z[here] = coded(np.clip(normals(rng, n), -2.5, 2.5), CODES)
         self.sl_z[here] = coded(normals(rng, n), CODES)
         hrs = laws.hrs
         self.hrs_shift[here] = coded(hrs.cell_sd * normals(rng, n), CODES)
@@ -203,8 +203,7 @@ class PulsedCells(CellArray):
             lopsided(noise.pulse, cells.size, law.pulse_tail, law.pulse_upwards),
             normals(noise.line, cells.size),
         )
-        overdrive = set_overdrive(law, at, gate, volts, cell)
-        after = set_result(law, at, g, overdrive, cell.scale)
+        after = set_result(law, at, g, gate, volts, cell)
         fresh = np.flatnonzero((flags & (FORMED | STUCK)) == 0)
         if fresh.size:
             ceiling = after[fresh]

@@ -121,8 +121,7 @@ class Array:
         line = physics.normals(self.rng, self.count)
         cell = physics.SetCell(self.gate, self.scale, self.line, noise, line)
         gates, lines = (np.full(self.count, v, np.float32) for v in (gate_volts, volts))
-        over = physics.set_overdrive(law, at, gates, lines, cell)
-        after = physics.set_result(law, at, self.siemens, over, self.scale)
+        after = physics.set_result(law, at, self.siemens, gates, lines, cell)
         self.built = np.where(after > self.siemens, after, self.built)
         self.siemens = after
         return after

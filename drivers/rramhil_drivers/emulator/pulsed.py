@@ -143,7 +143,7 @@ class PulsedCells(CellArray):
             after = self._set(cells, g, gate, volts, pulse.seconds, flags, noise)
         able = ((flags & STUCK) == 0) & (((flags & FORMED) > 0) | (after > g))
         anew = able & (np.abs(after - g) > self._least_write(pulse.kind, g))
-        self._write(cells, after, anew, now, noise)
+        self._write(cells[anew], after[anew], now, noise)
         small = np.flatnonzero(able & ~anew & (after != g))
         self._shift(cells[small], g[small], after[small], now)
 
@@ -195,24 +195,15 @@ class PulsedCells(CellArray):
             laws.reset, laws.hrs, self.threshold, drive, g, sl, hrs, noise.pulse, noise.cycle
         )
 
-    def _write(
-        self, cells: Cells, g: F32, anew: NDArray[np.bool_], now: float, noise: Noise
-    ) -> None:
-        """Of `cells` those that moved `anew`: their conductance, when, and how they will relax.
-
-        Numbers are drawn for all of them, so that what one cell draws does not depend on whether
-        another one moved.
-        """
-        law = self.laws.relaxation
-        early = tukey(noise.early, cells.size, law.early_tail, law.largest)
-        late = tukey(noise.late, cells.size, law.late_tail, law.largest)
-        moved = cells[anew]
-        if not moved.size:
+    def _write(self, cells: Cells, g: F32, now: float, noise: Noise) -> None:
+        """Cells that moved: their new conductance, when, and how they will relax."""
+        if not cells.size:
             return
-        self.written[moved] = g[anew]
-        self.stamp[moved] = self.writes.stamp(now)
-        self.early[moved] = early[anew]
-        self.late[moved] = late[anew]
+        law = self.laws.relaxation
+        self.written[cells] = g
+        self.stamp[cells] = self.writes.stamp(now)
+        self.early[cells] = tukey(noise.early, cells.size, law.early_tail, law.largest)
+        self.late[cells] = tukey(noise.late, cells.size, law.late_tail, law.largest)
 
     def _shift(self, cells: Cells, g: F32, after: F32, now: float) -> None:
         """Changes too small to be a write: they add up, and the relaxation under way goes on.

@@ -4,8 +4,8 @@ D. McFadden, Econometrica 57, 995 (1989): the record's calls are done again on a
 always with the same random numbers, and parameters are moved until quantiles of the readings,
 and of their changes from one reading to the next, agree. The weights are the bootstrap
 variances over cells; the intervals are those of the weighted least-squares estimator with the
-bootstrap covariance of all moments (the sandwich), times `CALIBRATION`. It needs no likelihood, so it holds for
-whatever the laws of the emulator are.
+bootstrap covariance of all moments (the sandwich), times `CALIBRATION`. It needs no likelihood,
+so it holds for whatever the laws of the emulator are.
 """
 
 from __future__ import annotations

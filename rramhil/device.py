@@ -487,7 +487,7 @@ class Driver:
     Importing the module that holds this record must not import the driver itself: `open`
     does that when it is called. `options`: each address option and its meaning; any other is
     refused before `open` is called. `faults`: options that tests may ask for (of an emulated die).
-    `volatile`: its devices end with the process that opens them (`Spec`), and need none of their own.
+    `volatile`: its devices end with the process that opens them, and need none of their own.
     """
 
     summary: str

@@ -14,6 +14,7 @@ in floating point, in any order: a product cut into parts gives the bits of the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from rramhil_drivers.emulator.noise import table_normals
 from rramhil_drivers.emulator.periphery import Converter, ConverterNoise
 
 F32 = NDArray[np.float32]
-AnyFloat = NDArray[np.float32] | NDArray[np.float64]
+AnyFloat = NDArray[np.floating[Any]]
 VECTORS = 256  # vectors whose groups are formed at once
 CONVERSIONS = 2048  # conversions at once: what fits into a cache
 BLOCK = 128  # conversions of one matrix product, of neighbouring rows
@@ -61,7 +62,7 @@ def seen_by(converter: Converter, siemens: F32, variance: F32) -> Seen:
 
 def _exact(values: NDArray[np.float64], count: int, digits: int) -> AnyFloat:
     """`values` on the finest power of two of which sums of `count` of them are exact."""
-    dtype = np.float32 if digits == 24 else np.float64
+    dtype: type[np.floating[Any]] = np.float32 if digits == 24 else np.float64
     top = float(values.max(initial=0.0))
     if top <= 0:
         return np.zeros(values.shape, dtype=dtype)
@@ -160,18 +161,18 @@ class Product:
                 slices, added = plan.slices, self._in_groups(plan, rng)
                 conversions += plan.conversions
             by_slice = added.reshape(-1, slices.size, cols)
-            total = by_slice[:, 0] if slices.size == 1 and not slices[0] else None
-            if total is None:
-                weights = np.float64(2) ** (slices * converter.bits_at_once)
-                total = np.einsum("vsc,s->vc", by_slice, weights) if slices.size else 0
-            sums[part] = total
+            if slices.size == 1 and not slices[0]:
+                sums[part] = by_slice[:, 0]
+            else:
+                weights = 2.0 ** (slices * converter.bits_at_once)
+                sums[part] = np.einsum("vsc,s->vc", by_slice, weights)
         return sums, conversions
 
     def _all_rows(self, codes: Ints, slices: Ints, rng: np.random.Generator) -> F32:
         """Codes where one conversion takes all rows, (vectors * slices, cols)."""
         seen, width = self.seen, self.converter.bits_at_once
         digits = codes if slices.size == 1 else _digits(codes.astype(np.uint16), slices, width)
-        lines = digits.reshape(-1, self.rows.size).astype(seen.codes.dtype)
+        lines: AnyFloat = digits.reshape(-1, self.rows.size).astype(seen.codes.dtype)
         mean = (lines @ seen.codes).astype(np.float32)
         if width > 1:
             lines *= lines

@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rramhil.device import Cells, Clock, Device, Floats, Ints, Kind, LinkLost, Programmed, Pulse, Refused
+from rramhil.device import (
+    Cells,
+    Clock,
+    Device,
+    Floats,
+    Ints,
+    Kind,
+    LinkLost,
+    Programmed,
+    Pulse,
+    Refused,
+)
 from rramhil.words import nearest
 from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile
@@ -117,7 +128,9 @@ class EmulatedDie(Device):
                 return np.empty(0, dtype=np.float32)
             self._cells.wake(flat)
             size = self._call.size_of_part(flat.size)
-            self.clock.sleep(self.spec.reading.seconds * -(-size // self.spec.reading.cells_at_once))
+            self.clock.sleep(
+                self.spec.reading.seconds * -(-size // self.spec.reading.cells_at_once)
+            )
             return self._look(flat)
 
     def _look(self, cells: Cells) -> Floats:
@@ -213,7 +226,8 @@ class EmulatedDie(Device):
         if codes.ndim != 2 or codes.shape[1] != lines.size or codes.dtype.kind not in "iu":
             raise ValueError(f"inputs must be integers (batch, {lines.size}), not {codes.shape}")
         if not 0 <= tile < self.spec.tiles or (
-            codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < 2**self.spec.mvm.input_bits
+            codes.size
+            and not 0 <= int(codes.min()) <= int(codes.max()) < 2**self.spec.mvm.input_bits
         ):
             raise Refused(
                 f"tile {tile} or an input code is out of range: {self.spec.serial} has "
@@ -240,7 +254,7 @@ class EmulatedDie(Device):
                 self._call.conversions = 0
                 self._call.start = self._call.until = self.clock.now()
             self._call.size_of_part(len(codes))
-            product = self._products.product(tile, rows, columns)
+            product = self._products.product(rows, columns)
             sums, conversions = product.convert(codes, self._noise.product)
             self._convert_for(conversions)
         return sums

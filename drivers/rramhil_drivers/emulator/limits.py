@@ -20,8 +20,13 @@ from rramhil_drivers.emulator.chipfile import ChipFile
 
 
 def make_spec(
-    chip: ChipFile, serial: str, tiles: int, home: str, newborn: bool, knobs: Mapping[str, KnobLimits]
-) -> Spec:  # fmt: skip
+    chip: ChipFile,
+    serial: str,
+    tiles: int,
+    home: str,
+    newborn: bool,
+    knobs: Mapping[str, KnobLimits],
+) -> Spec:
     """The `Spec` that a chip file describes."""
     own = chip.program
     return Spec(
@@ -86,9 +91,7 @@ def quantise(siemens: NDArray[np.float32], limits: ReadLimits) -> Floats:
     """
     if limits.references:
         steps = np.array((0.0, *limits.references))
-        return np.asarray(
-            steps[np.searchsorted(steps[1:], siemens, "right")], dtype=np.float32
-        )
+        return np.asarray(steps[np.searchsorted(steps[1:], siemens, "right")], dtype=np.float32)
     codes = np.rint(siemens * np.float32(1 / limits.lsb))
     values = (codes.astype(np.float64) * limits.lsb).astype(np.float32)
     values[codes < round(limits.lowest / limits.lsb)] = 0.0

@@ -49,13 +49,14 @@ class Windows:
 
 
 class GroupWriter:
-    """Decides the pulses of one group of cells. `set_gate`, `reset_volts`: the grids they are on."""
+    """Decides the pulses of one group of cells; `set_gate`, `reset_volts`: grids of the ramps."""
 
     def __init__(self, own: OnChip, count: int, set_gate: Range, reset_volts: Range) -> None:
         self._own = own
         self._grids = {Kind.SET: set_gate, Kind.RESET: reset_volts}
         self._heading = np.zeros(count, dtype=np.int8)
         self._step = np.zeros(count, dtype=np.int64)
+        self.going: NDArray[np.bool_] = np.ones(count, dtype=np.bool_)
         self.counts = {kind: np.zeros(count, dtype=np.int64) for kind in (Kind.SET, Kind.RESET)}
 
     def next_pulses(
@@ -65,7 +66,8 @@ class GroupWriter:
         inside = (siemens >= windows.low) & (siemens <= windows.high)
         spent = sum(self.counts.values()) >= self._own.attempts
         turn = np.where(siemens > windows.high, np.int8(-1), np.int8(1))
-        going = ~inside & ~spent
+        going = np.asarray(~inside & ~spent)
+        self.going = going
         self._step = np.where(going & (turn == self._heading), self._step + 1, 0)
         self._heading = np.where(going, turn, 0).astype(np.int8)
         pulses = []
@@ -113,7 +115,6 @@ def write_verify(
             for pulse in pulses:
                 apply(pulse)
             ok[group] = inside
-            pulsed = np.concatenate([np.zeros(0, np.int64), *(p.cells for p in pulses)])
-            left = np.flatnonzero(np.isin(here, pulsed))
+            left = np.flatnonzero(writer.going)
         sets[group], resets[group] = writer.counts[Kind.SET], writer.counts[Kind.RESET]
     return Programmed(siemens, ok, sets, resets, reads)

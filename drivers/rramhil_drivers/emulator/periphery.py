@@ -72,10 +72,10 @@ class Reading(Sourced):
         if list(self.references) != sorted(set(self.references)):
             raise ValueError("references must rise; sort them")
         grid = Range(self.lowest, self.highest, self.lsb)
-        if self.references and grid.first_outside(self.references) is not None:
+        off = grid.first_outside(self.references) if self.references else None
+        if off is not None:
             raise ValueError(
-                f"the reference {grid.first_outside(self.references):g} S is no multiple of the lsb "
-                "from lowest to highest; move it there"
+                f"the reference {off:g} S is no multiple of the lsb from lowest to highest; move it"
             )
         return self
 

@@ -51,10 +51,12 @@ class Products:
         """A call begins: its products see `tile` as it is at `now`."""
         self._now = (tile, self._seen(tile, now))
 
-    def product(self, tile: int, rows: Ints | None, columns: Ints | None) -> Product:
-        """The product of `tile` as it was last looked at; rows and columns None: all."""
-        assert self.converter is not None and self._now is not None and self._now[0] == tile
-        seen, response = self._now[1], self._thermal.converted(self._trim.response(tile))
+    def product(self, rows: Ints | None, columns: Ints | None) -> Product:
+        """The product of the tile that was looked at last; rows and columns None: all."""
+        assert self.converter is not None
+        assert self._now is not None
+        tile, seen = self._now
+        response = self._thermal.converted(self._trim.response(tile))
         if rows is not None or columns is not None:
             lines = self._every_row if rows is None else rows
             picked = np.arange(self._cells.cols) if columns is None else columns

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 from rramhil.census import Thresholds
 from rramhil.mapping import Levels, find_scheme
 from rramhil.schema import FileError, Seconds, Siemens, Strict, check, read_toml
+from rramhil.trim import TrimSettings
 from rramhil.tune import Forming
 from rramhil.verify import SDR, Bias, PulseVolts, Recipe
 from rramhil.words import nearest
@@ -121,6 +122,13 @@ class Program(_Step):
     )
 
 
+class Trim(_Step):
+    """Measure the columns in situ on what the cells hold, and set their references."""
+
+    do: Literal["trim"]
+    settings: TrimSettings = TrimSettings()
+
+
 class Evaluate(_Step):
     """Accuracy on the test images from conductances read `delay` after the last write."""
 
@@ -170,7 +178,7 @@ class Report(_Step):
 
 Recover = Annotated[RecoverRVW | RecoverRSA, Field(discriminator="method")]
 Step = Annotated[
-    Scan | Form | Tune | Program | Evaluate | Recover | Report, Field(discriminator="do")
+    Scan | Form | Tune | Program | Trim | Evaluate | Recover | Report, Field(discriminator="do")
 ]
 
 
@@ -201,7 +209,10 @@ class JobFile(Strict):
     def _in_order(self) -> JobFile:
         before: set[str] = set()
         for name, step in zip(self.step_names(), self.steps, strict=True):
-            if isinstance(step, (Evaluate, RecoverRVW, RecoverRSA)) and "program" not in before:
+            if (
+                isinstance(step, (Trim, Evaluate, RecoverRVW, RecoverRSA))
+                and "program" not in before
+            ):
                 raise ValueError(
                     f"the step {name!r} needs cells that hold the network; "
                     f"put a step 'program' before {name!r}"

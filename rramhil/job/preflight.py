@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rramhil.device import Kind, PulseLimits, Range, Refused, Spec
-from rramhil.job.file import Form, JobFile, Program, RecoverRVW, Scan, Tune
+from rramhil.job.file import Form, JobFile, Program, RecoverRVW, Scan, Trim, Tune
+from rramhil.trim import check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
 
@@ -36,6 +37,8 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 _check_form(step, where, limits)
             case Tune():
                 _check_tune(step, where, limits)
+            case Trim():
+                check_trim(spec)
             case Program(how="verify") | RecoverRVW():
                 _check_recipe(step.recipe, f"{where}: recipe", limits)
 

@@ -89,7 +89,7 @@ def test_inputs(limits: MvmLimits, siemens: Floats, count: int, rng: np.random.G
     highest, rows = 2**limits.input_bits - 1, len(siemens)
     if limits.bits_at_once > 1:
         tops = highest * rng.random((count, 1))
-        return np.rint(tops * rng.random((count, rows))).astype(np.int64)
+        return np.asarray(np.rint(tops * rng.random((count, rows))), dtype=np.int64)
     if limits.row_order == "index":
         return np.where(rng.random((count, rows)) < rng.random((count, 1)), highest, 0)
     at_once = min(limits.rows_at_once, rows)

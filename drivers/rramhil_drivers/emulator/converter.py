@@ -26,7 +26,7 @@ from rramhil_drivers.emulator.periphery import Converter, ConverterNoise
 
 F32 = NDArray[np.float32]
 AnyFloat = NDArray[np.floating[Any]]
-VECTORS = 256  # vectors whose groups are formed at once
+ENTRIES = 65536  # entries of the inputs or the sums of the vectors that are planned at once
 CONVERSIONS = 2048  # conversions at once: what fits into a cache
 BLOCK = 128  # conversions of one matrix product, of neighbouring rows
 
@@ -148,7 +148,7 @@ class Product:
         sums = np.zeros((len(codes), cols), dtype=np.int64)
         whole = converter.row_order == "index" and converter.rows_at_once >= self.word_lines
         conversions = 0
-        step = max(VECTORS // converter.slices, 1)
+        step = max(ENTRIES // (max(self.rows.size, cols) * converter.slices), 1)
         for start in range(0, len(codes), step):
             part = slice(start, min(start + step, len(codes)))
             if whole:

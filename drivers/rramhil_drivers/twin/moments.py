@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..emulator.chipfile import ChipFile, PulsedLaws
-from ..emulator.limits import Reading
+from ..emulator.periphery import Reading
 from .record import Record, do_again
 from .rows import Compared, Curve
 

@@ -107,6 +107,30 @@ class Faults(Sourced):
     hrs_siemens: tuple[Positive, Positive]
 
 
+class Wires(Sourced):
+    """Resistance of lines, drivers and sense inputs; without this table they are ideal.
+
+    `crossed`: inputs drive row lines, columns gather; `columns`: inputs gate the word lines, both
+    lines of a cell run along its column (see docs/emulator.md). `row_ohms`, `column_ohms`: one
+    segment, from cell to cell; word lines carry no current, so with `columns` there is no row.
+    """
+
+    layout: Literal["crossed", "columns"]
+    row_ohms: NotNegative = 0.0
+    column_ohms: NotNegative
+    driver_ohms: NotNegative
+    sense_ohms: NotNegative
+
+    @model_validator(mode="after")
+    def _along(self) -> Wires:
+        if self.layout == "columns" and self.row_ohms:
+            raise ValueError(
+                f"row_ohms {self.row_ohms:g}: with layout 'columns' no current flows along a row; "
+                "leave row_ohms out, or take layout 'crossed'"
+            )
+        return self
+
+
 class SetWidth(Strict):
     """The gate ceiling at one pulse width, G = highest (1 - exp(-x^shape)).
 
@@ -311,6 +335,7 @@ class ChipFile(Strict):
     form: PulseSettings | None = None
     converter: Converter
     faults: Faults
+    wires: Wires | None = None
     cells: PulsedLaws | None = None
     statistical: StatisticalLaw | None = None
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rramhil.device import (
+    Cells,
     Clock,
     Device,
     Floats,
@@ -31,6 +32,7 @@ from rramhil_drivers.emulator.converter import convert_product
 from rramhil_drivers.emulator.noise import Noise
 from rramhil_drivers.emulator.pulsed import PulsedCells
 from rramhil_drivers.emulator.statistical import StatisticalCells
+from rramhil_drivers.emulator.wires import TileWires
 
 STATE_VERSION = 2  # also when the same die number comes to mean other cells
 
@@ -96,6 +98,7 @@ class EmulatedDie(Device):
         self.spec = make_spec(chip, serial or f"{chip.name}-{die}", count, home, newborn)
         self.clock: VirtualClock = VirtualClock()
         self._cells = _make_cells(chip, die, count, formed)
+        self._wires = _make_wires(chip)
         self._noise = Noise.seeded(seed, die)
         self._call = _Call()
         self._settings = chip.settings()
@@ -118,7 +121,10 @@ class EmulatedDie(Device):
             limits = self.spec.reading
             size = self._call.size_of_part(flat.size)
             self.clock.sleep(limits.seconds * -(-size // limits.cells_at_once))
-            return quantise(self._cells.look(flat, self.clock.now(), self._noise), limits)
+            seen = self._cells.look(flat, self.clock.now(), self._noise)
+            if self._wires is not None:
+                seen = self._wires.read(flat, seen)
+            return quantise(seen, limits)
 
     def apply(self, pulse: Pulse) -> None:
         self.spec.check_pulse(pulse)
@@ -132,6 +138,8 @@ class EmulatedDie(Device):
             self.clock.sleep(groups * (pulse.seconds + settings.overhead_seconds))
             self._cells.count(pulse)
             self._cells.pulse(pulse, self.clock.now(), self._noise)
+            if self._wires is not None:
+                self._wires.forget(pulse.cells)
 
     def mvm(self, tile: int, inputs: ArrayLike) -> Ints:
         codes = self.spec.check_inputs(tile, inputs)
@@ -145,9 +153,9 @@ class EmulatedDie(Device):
             shots = self._call.size_of_part(len(codes)) * converter.input_bits * groups
             self.clock.sleep(shots * converter.seconds)
             if not begun:
-                self._seen = self._cells.look(cells, self.clock.now(), self._noise)
+                self._seen = self._look_at_tile(tile, cells)
             g = self._seen
-        return convert_product(converter, codes, g.reshape(self.spec.rows, self.spec.cols))
+        return convert_product(converter, codes, g, self.chip.wires)
 
     def close(self) -> None:
         self._closed = True
@@ -205,8 +213,20 @@ class EmulatedDie(Device):
         with self._lock:
             self._check_open()
             self._cells.restore(arrays)
+            if self._wires is not None:
+                self._wires.forget()
             self.clock.set(float(head["clock"]))
             self._noise.restore(head["generators"])
+
+    def _look_at_tile(self, tile: int, cells: Cells) -> NDArray[np.float32]:
+        """One noisy look at all cells of a tile, (rows, cols), through its lines if crossed."""
+        now, shape = self.clock.now(), (self.spec.rows, self.spec.cols)
+        seen = self._cells.look(cells, now, self._noise).reshape(shape)
+        if self._wires is None or self._wires.law.layout == "columns":
+            return seen
+        still = self._cells.conductance(cells, now).reshape(shape)
+        matrix, weight = self._wires.effective(tile, still)
+        return matrix + weight * (seen - still)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -267,6 +287,13 @@ def _make_cells(chip: ChipFile, die: int, tiles: int, formed: bool) -> CellArray
         return PulsedCells(chip, chip.cells, die, tiles, formed)
     assert chip.statistical is not None  # a chip file has one of the two
     return StatisticalCells(chip, chip.statistical, die, tiles)
+
+
+def _make_wires(chip: ChipFile) -> TileWires | None:
+    if chip.wires is None:
+        return None
+    shape = chip.geometry.rows, chip.geometry.cols
+    return TileWires(chip.wires, *shape, chip.converter.rows_at_once)
 
 
 def _unpack(state: bytes, serial: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

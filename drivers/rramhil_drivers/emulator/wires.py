@@ -24,7 +24,8 @@ leaves a chain of columns, joined by the row segments: block tridiagonal, with o
 (block elimination as in G. H. Golub, C. F. Van Loan, Matrix Computations, section 4.5). From the
 last column to the first, with A what is seen to the right of a segment r,
 
-    A_j = Y_j + A_(j+1) T_(j+1),   T_j = (1 + r A_j)^-1,   row j of E^T = 1^T Y_j T_j T_(j-1) ... T_0
+    A_j = Y_j + A_(j+1) T_(j+1),    T_j = (1 + r A_j)^-1,
+    row j of E^T = 1^T Y_j T_j T_(j-1) ... T_0
 
 One sweep gives all rows of E; a sparse factorisation of the 2 x 256 x 256 nodes needs 256
 right-hand sides instead.
@@ -100,7 +101,7 @@ def _inverse(matrices: F64) -> F64:
     """
     size = matrices.shape[-1]
     if size <= SMALLEST_SPLIT:
-        return np.linalg.inv(matrices)
+        return np.asarray(np.linalg.inv(matrices), dtype=np.float64)
     half = size // 2
     beside = matrices[..., :half, half:]
     first = _inverse(matrices[..., :half, :half])
@@ -205,7 +206,7 @@ class TileWires:
             solved = as_f32(effective(self.law, siemens, self.rows_at_once))
             known = self._solved[tile] = _Solved(siemens.copy(), solved)
         weight = known.effective / np.maximum(known.siemens, np.float32(1e-12))
-        weight = np.minimum(weight, np.float32(1))
+        weight = as_f32(np.minimum(weight, np.float32(1)))
         return as_f32(known.effective + weight * (siemens - known.siemens)), weight
 
     def _moved(self, change: F32, siemens: F32) -> bool:

@@ -106,12 +106,13 @@ class Range:
         """The first value that is out of range, off the grid or not a number, or None."""
         floats = np.atleast_1d(np.asarray(values, dtype=np.float64))
         slack = 1e-9 * max(abs(self.low), abs(self.high))
-        bad = ~((floats >= self.low - slack) & (floats <= self.high + slack))
+        low, high = self.low - slack, self.high + slack
+        good = (floats >= low) & (floats <= high)
         if self.step > 0:
             with np.errstate(invalid="ignore"):
-                codes = floats / self.step
-                bad |= ~(np.abs(codes - np.round(codes)) < 1e-3)
-        return float(floats[np.argmax(bad)]) if bad.any() else None
+                codes = floats * (1 / self.step)
+                good &= np.abs(codes - np.rint(codes), out=codes) < 1e-3
+        return None if good.all() else float(floats[np.argmin(good)])
 
 
 @dataclass(frozen=True, slots=True)

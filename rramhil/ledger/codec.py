@@ -10,6 +10,7 @@ Multi-byte codes are stored low bytes first, then high bytes: the high ones comp
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,16 @@ _BODY_VERSION = 1
 Array = NDArray[Any]
 
 
+class _Own(threading.local):
+    """A compressor for each thread: one costs more to make than a small body to compress."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=1, write_checksum=False)
+
+
+_own = _Own()
+
+
 class CodecError(ValueError):
     """A body that this version did not write, or that was damaged."""
 
@@ -43,7 +54,7 @@ def encode(arrays: Mapping[str, Array], grids: Mapping[str, float] | None = None
         coding, dtype, payload = _code(array.reshape(-1), (grids or {}).get(name, 0.0))
         head = _HEAD.pack(NAMES.index(name), coding, dtype, array.ndim, len(payload))
         parts += [head, struct.pack(f"<{array.ndim}I", *array.shape), payload]
-    return zstandard.ZstdCompressor(level=1, write_checksum=False).compress(b"".join(parts))
+    return _own.compressor.compress(b"".join(parts))
 
 
 def decode(body: bytes, only: frozenset[str] | None = None) -> dict[str, Array]:

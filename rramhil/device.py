@@ -242,7 +242,8 @@ class Spec:
                 f"{flat.shape}; spec.cells(tile, row, column) makes one"
             )
         flat = flat.astype(np.int64, copy=False)
-        if flat.size == 0:
+        rising = bool((flat[1:] > flat[:-1]).all())
+        if flat.size == 0 or (rising and flat[0] >= 0 and flat[-1] < self.size):
             return flat
         if flat.min() < 0 or flat.max() >= self.size:
             worst = int(flat.max()) if flat.max() >= self.size else int(flat.min())
@@ -250,12 +251,11 @@ class Spec:
                 f"cell {worst} does not exist: {self.serial} has cells 0 to {self.size - 1} "
                 f"({self.tiles} x {self.rows} x {self.cols})"
             )
-        if flat.size > 1 and not bool(np.all(flat[1:] > flat[:-1])):
-            low = int(flat.min())
-            counts = np.bincount(flat - low)
-            if counts.max() > 1:
-                twice = low + int(np.argmax(counts > 1))
-                raise Refused(f"cell {twice} is named twice in one call; name each cell once")
+        low = int(flat.min())
+        counts = np.bincount(flat - low)
+        if counts.max() > 1:
+            twice = low + int(np.argmax(counts > 1))
+            raise Refused(f"cell {twice} is named twice in one call; name each cell once")
         return flat
 
     def check_pulse(self, pulse: Pulse) -> None:

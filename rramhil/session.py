@@ -119,7 +119,7 @@ class Session:
         record.outcome = "running"
         written = self._written(record)
         record.first_row = record.first_row or ledger.row + 1
-        ledger.note("step", {"index": record.index, "name": record.name})
+        ledger.note("step", {"index": record.index, "name": record.name, "do": record.do})
         self.log.info("step started", row=ledger.row, step=record.name)
         work.begin_step(written)
         self.folder.save_result(self.result)

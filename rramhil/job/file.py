@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from rramhil.census import Thresholds
+from rramhil.characterise import Plan, rising
 from rramhil.mapping import Levels, find_scheme
 from rramhil.schema import FileError, Seconds, Siemens, Strict, check, read_toml
 from rramhil.tune import Forming
@@ -109,6 +110,45 @@ class Tune(_Step):
         return self
 
 
+class Characterise(_Step):
+    """An open-loop record of a sample: gate sweep, RESET ramp, relaxation; for `twin fit`."""
+
+    do: Literal["characterise"]
+    cells: int = Field(512, ge=32, le=4096)
+    first_gate: PulseVolts = 1.8
+    last_gate: PulseVolts = 3.4
+    gate_points: int = Field(33, ge=3)
+    first_sl: PulseVolts = 0.4
+    last_sl: PulseVolts = 3.0
+    sl_points: int = Field(27, ge=3)
+    full_gate: PulseVolts = 3.2
+    settle_gates: list[PulseVolts] = Field([2.3, 2.6], min_length=1)
+    delays: list[Delay] = Field([0.01, 0.1, 1.0, 10.0, 100.0], min_length=1)
+
+    def plan(self) -> Plan:
+        """What is done, in order."""
+        return Plan(
+            (self.first_gate, self.last_gate, self.gate_points),
+            (self.first_sl, self.last_sl, self.sl_points),
+            self.full_gate,
+            tuple(self.settle_gates),
+            tuple(self.delays),
+        )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Characterise:
+        for name in ("gate", "sl"):
+            first, last = getattr(self, f"first_{name}"), getattr(self, f"last_{name}")
+            if not first < last:
+                raise ValueError(
+                    f"first_{name} {first:g} V does not lie below last_{name} {last:g} V; "
+                    "lower the one or raise the other"
+                )
+        if not rising(self.delays):
+            raise ValueError("delays must rise, from more than 0 s; sort them")
+        return self
+
+
 class Program(_Step):
     """The first programming: open loop, or with one of the write-verify recipes."""
 
@@ -170,7 +210,8 @@ class Report(_Step):
 
 Recover = Annotated[RecoverRVW | RecoverRSA, Field(discriminator="method")]
 Step = Annotated[
-    Scan | Form | Tune | Program | Evaluate | Recover | Report, Field(discriminator="do")
+    Scan | Form | Tune | Characterise | Program | Evaluate | Recover | Report,
+    Field(discriminator="do"),
 ]
 
 

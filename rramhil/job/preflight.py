@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rramhil.device import Kind, PulseLimits, Range, Refused, Spec
-from rramhil.job.file import Form, JobFile, Program, RecoverRVW, Scan, Tune
+from rramhil.job.file import Characterise, Form, JobFile, Program, RecoverRVW, Scan, Tune
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
 
@@ -25,7 +25,10 @@ def preflight(job: JobFile, spec: Spec) -> None:
     """
     limits = _Limits(spec)
     _check_levels(job, limits)
-    if any(isinstance(step, (Scan, Form, Tune, Program, RecoverRVW)) for step in job.steps):
+    if any(
+        isinstance(step, (Scan, Form, Tune, Characterise, Program, RecoverRVW))
+        for step in job.steps
+    ):
         _check_bias(job.writing, limits)
     for name, step in zip(job.step_names(), job.steps, strict=True):
         where = f"step {name!r}"
@@ -36,6 +39,8 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 _check_form(step, where, limits)
             case Tune():
                 _check_tune(step, where, limits)
+            case Characterise():
+                _check_characterise(step, where, limits)
             case Program(how="verify") | RecoverRVW():
                 _check_recipe(step.recipe, f"{where}: recipe", limits)
 
@@ -144,6 +149,19 @@ def _check_tune(step: Tune, where: str, limits: _Limits) -> None:
         )
     limits.gate(f"{where}: first_gate", step.first_gate, Kind.SET)
     limits.gate(f"{where}: last_gate", step.last_gate, Kind.SET)
+
+
+def _check_characterise(step: Characterise, where: str, limits: _Limits) -> None:
+    if limits.pulse(Kind.SET).gate_volts is None:
+        raise Refused(
+            f"{where}: {limits.spec.model} has no gate to sweep; run the job on a 1T1R array"
+        )
+    for name in ("first_gate", "last_gate", "full_gate"):
+        limits.gate(f"{where}: {name}", getattr(step, name), Kind.SET)
+    for gate in step.settle_gates:
+        limits.gate(f"{where}: settle_gates", gate, Kind.SET)
+    limits.volts(f"{where}: first_sl", step.first_sl, Kind.RESET)
+    limits.volts(f"{where}: last_sl", step.last_sl, Kind.RESET)
 
 
 def _check_recipe(recipe: Recipe, where: str, limits: _Limits) -> None:

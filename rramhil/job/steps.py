@@ -11,8 +11,10 @@ import numpy as np
 
 from rramhil.census import take_census
 from rramhil.device import Cells, Device, Floats, Kind
+from rramhil.job.characterising import characterise_cells
 from rramhil.job.closed_loop import closed_loop
 from rramhil.job.file import (
+    Characterise,
     Evaluate,
     Form,
     Program,
@@ -42,6 +44,8 @@ def run_step(work: Work, step: Step, generator: np.random.Generator) -> Ticks:
             return form_cells(work, step)
         case Tune():
             return tune(work, step, generator)
+        case Characterise():
+            return characterise_cells(work, step, generator)
         case Program():
             return first_program(work, step)
         case Evaluate():

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tomllib
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from boards import Altered, serving
 
 from rramhil import run as run_module
 from rramhil.address import open_device
-from rramhil.device import Kind, LinkLost
+from rramhil.device import Kind, LinkLost, Refused
 from rramhil.job.file import JobFile
 from rramhil.ledger import LedgerReader
 from rramhil.run import Run
@@ -103,3 +105,21 @@ def test_a_link_that_does_not_come_back_ends_the_run_which_can_be_resumed(
         assert Run.open(run.run).result.outcome == "failed"
         chip.drops = set()
         assert Run.open(run.run).execute(lambda _: None, lambda: False).outcome == "finished"
+
+
+def test_a_job_whose_network_does_not_fit_the_board_is_refused_with_outputs_off(
+    tmp_path: Path,
+) -> None:
+    preset = files("rramhil_fixtures") / "chips" / "40nm.toml"
+    small = tmp_path / "small.toml"
+    text = preset.read_text().replace("rows = 256\ncols = 256", "rows = 32\ncols = 32")
+    assert "rows = 32" in text
+    small.write_text(text)
+    chip = Altered(open_device(f"emulator:{small}?tiles=1"))
+    with serving(chip) as url:
+        run = start(url)
+        with pytest.raises(Refused, match=r"needs \d+ tiles of 32 x 32 cells, but 1 of "):
+            run.execute(lambda _: None, lambda: False)
+    assert Run.open(run.run).result.outcome == "failed"
+    assert not chip.supplies.armed
+    assert all(int(counted.sum()) == 0 for counted in chip.counts)

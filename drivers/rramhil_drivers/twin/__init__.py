@@ -1,0 +1,1 @@
+"""`rramhil twin`: fit the emulated chip to measurements, and check it against them."""

@@ -269,9 +269,7 @@ def next_pulses(
         if up.size:
             pulses.append(set_pulse(cells[up], volts, gates, bias, spec))
     heading[down], heading[up] = -1, 1
-    return pulses, State(
-        heading, step, coarse, state.sets + raise_, state.resets + lower, spent
-    )
+    return pulses, State(heading, step, coarse, state.sets + raise_, state.resets + lower, spent)
 
 
 def _next_step(step: Counts, same: Bools) -> Counts:

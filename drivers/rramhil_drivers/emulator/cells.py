@@ -114,5 +114,13 @@ class CellArray(ABC):
         """One noisy reading of `cells` at `now`, siemens, before the converter."""
 
     @abstractmethod
+    def expected(self, cells: Cells, now: float) -> tuple[F32, F32]:
+        """Mean and variance of such a reading: siemens, siemens squared. Draws nothing."""
+
+    @abstractmethod
+    def last_write(self, tile: int) -> float:
+        """Device time of the last write that a cell of `tile` relaxes from, -inf without one."""
+
+    @abstractmethod
     def pulse(self, pulse: Pulse, now: float, noise: Noise) -> None:
         """Apply a checked pulse that ends at `now`."""

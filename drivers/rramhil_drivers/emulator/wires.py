@@ -33,19 +33,17 @@ right-hand sides instead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rramhil.device import Cells
-from rramhil_drivers.emulator.chipfile import Wires
+from rramhil.device import Cells, Ints
+from rramhil_drivers.emulator.periphery import Wires
 from rramhil_drivers.emulator.physics import F32, as_f32
 
 F64 = NDArray[np.float64]
 SMALLEST_SPLIT = 64
-LOAD_TOLERANCE = 5e-4
 
 
 def effective(law: Wires, siemens: NDArray[Any], rows_at_once: int | None = None) -> F64:
@@ -116,34 +114,33 @@ def _inverse(matrices: F64) -> F64:
     return whole
 
 
-def ladder(law: Wires, siemens: F32, where: NDArray[np.integer[Any]], rows: int) -> F32:
-    """Conductance (..., cols) of columns at their multiplexer, `columns` layout.
+class Ladder:
+    """Conductance of gated columns at their multiplexer, `columns` layout, many at once.
 
-    `siemens`: (..., n, cols) cells that are gated on (0: not), `where`: their rows in rising
-    order, (..., n), of `rows` rows. Exact: from the far end, y <- y / (1 + y R) + g.
+    Exact: from the far end, y <- y / (1 + y R) + g. `count` cases of `cols` columns of `rows` rows.
     """
-    both = np.float32(2 * law.column_ohms)
-    seen = siemens[..., 0, :]
-    for n in range(1, siemens.shape[-2]):
-        ohms = both * (where[..., n] - where[..., n - 1]).astype(np.float32)[..., None]
-        seen = seen / (1 + seen * ohms) + siemens[..., n, :]
-    ohms = both * (rows - where[..., -1]).astype(np.float32)[..., None]
-    ohms = ohms + np.float32(law.driver_ohms + law.sense_ohms)
-    return as_f32(seen / (1 + seen * ohms))
 
+    def __init__(self, law: Wires, count: int, cols: int, rows: int) -> None:
+        self._segment = np.float32(2 * law.column_ohms)
+        self._ends = np.float32(law.driver_ohms + law.sense_ohms)
+        self._rows = rows
+        self._last = np.zeros(count, dtype=np.int64)
+        self._seen = np.zeros((count, cols), dtype=np.float32)
 
-def group_ladder(law: Wires, siemens: F32, bits: F32, to_edge: int) -> F32:
-    """`ladder` of neighbouring rows, `siemens` (n, cols), gated by `bits` (batch, n) of 0 and 1.
+    def add(self, which: Ints, where: Ints, siemens: F32) -> None:
+        """In the cases `which`, the row `where` is gated on, above those added before.
 
-    `to_edge`: segments from the first of these rows to the multiplexer.
-    """
-    both = np.float32(2 * law.column_ohms)
-    count = siemens.shape[0]
-    seen = bits[:, :1] * siemens[0]
-    for n in range(1, count):
-        seen = seen / (1 + seen * both) + bits[:, n : n + 1] * siemens[n]
-    ohms = both * np.float32(to_edge - count + 1) + np.float32(law.driver_ohms + law.sense_ohms)
-    return as_f32(seen / (1 + seen * ohms))
+        `siemens`: its cells (which, cols). Rows of a case come in rising order.
+        """
+        ohms = self._segment * (where - self._last[which]).astype(np.float32)
+        seen = self._seen[which]
+        self._seen[which] = seen / (1 + seen * ohms[:, None]) + siemens
+        self._last[which] = where
+
+    def at_edge(self) -> F32:
+        """What the multiplexer sees, siemens (count, cols)."""
+        ohms = self._segment * (self._rows - self._last).astype(np.float32) + self._ends
+        return as_f32(self._seen / (1 + self._seen * ohms[:, None]))
 
 
 def path_ohms(law: Wires, rows: int, cols: int) -> F32:
@@ -156,25 +153,11 @@ def path_ohms(law: Wires, rows: int, cols: int) -> F32:
     return as_f32(line + law.driver_ohms + law.sense_ohms)
 
 
-@dataclass(slots=True)
-class _Solved:
-    """A tile when it was solved, and its effective matrix then; float32 (rows, cols)."""
-
-    siemens: F32
-    effective: F32
-
-
 class TileWires:
-    """The wires of all tiles of a die; remembers what it has solved.
+    """The wires of the tiles of a die, for single cells."""
 
-    A tile that computes products through a `crossed` layout costs 8 more bytes a cell.
-    """
-
-    def __init__(self, law: Wires, rows: int, cols: int, rows_at_once: int) -> None:
-        self.law = law
-        self.rows, self.cols, self.rows_at_once = rows, cols, rows_at_once
+    def __init__(self, law: Wires, rows: int, cols: int) -> None:
         self._path = path_ohms(law, rows, cols).reshape(-1)
-        self._solved: dict[int, _Solved] = {}
 
     def read(self, cells: Cells, siemens: F32) -> F32:
         """What a reading of `cells`, one at a time, sees of their conductances `siemens`.
@@ -183,43 +166,12 @@ class TileWires:
         """
         return as_f32(siemens / (1 + siemens * self._path[cells % self._path.size]))
 
-    def forget(self, cells: Cells | None = None) -> None:
-        """The tiles of `cells` (None: all) were pulsed: solve them again when asked."""
-        if cells is None:
-            self._solved.clear()
-        elif self._solved:
-            pulsed = np.bincount(cells // self._path.size)
-            for tile in [t for t in self._solved if t < pulsed.size and pulsed[t]]:
-                del self._solved[tile]
 
-    def effective(self, tile: int, siemens: F32) -> tuple[F32, F32]:
-        """(effective matrix, weight) of `tile` whose cells now conduct `siemens` (rows, cols).
+def noise_share(siemens: F32, seen: F32) -> F32:
+    """What share of a cell's own noise the edge of a `crossed` tile sees, (rows, cols).
 
-        A small change d of the cells (relaxation, read noise) adds weight * d, to first order:
-        that is how a tile is followed between two solutions. The weight is effective over cell
-        conductance, at most 1 (a cell that conducts next to nothing carries what sneaks past it).
-        The change of a line's own load is second order; when it has moved the voltage of any line
-        by more than `LOAD_TOLERANCE`, the tile is solved again.
-        """
-        known = self._solved.get(tile)
-        if known is None or self._moved(siemens - known.siemens, known.siemens):
-            solved = as_f32(effective(self.law, siemens, self.rows_at_once))
-            known = self._solved[tile] = _Solved(siemens.copy(), solved)
-        weight = known.effective / np.maximum(known.siemens, np.float32(1e-12))
-        weight = as_f32(np.minimum(weight, np.float32(1)))
-        return as_f32(known.effective + weight * (siemens - known.siemens)), weight
-
-    def _moved(self, change: F32, siemens: F32) -> bool:
-        """Whether loads changed so much that voltages along a line did."""
-        law = self.law
-        row_ohms = law.driver_ohms + law.row_ohms * self.cols
-        col_ohms = law.sense_ohms + law.column_ohms * self.rows
-        at_once = min(self.rows_at_once, self.rows)
-        starts = np.arange(0, self.rows, at_once)
-        for ohms, moved, load in (
-            (row_ohms, change.sum(axis=1), siemens.sum(axis=1)),
-            (col_ohms, np.add.reduceat(change, starts), np.add.reduceat(siemens, starts)),
-        ):
-            if float(np.max(np.abs(moved) * ohms / (1 + load * ohms))) > LOAD_TOLERANCE:
-                return True
-        return False
+    An estimate: effective over cell conductance, at most 1 (a cell that conducts next to nothing
+    carries what sneaks past it). How noise of a cell moves the currents of others is left out.
+    """
+    share = seen / np.maximum(siemens, np.float32(1e-12))
+    return as_f32(np.minimum(share, np.float32(1)))

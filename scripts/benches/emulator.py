@@ -18,8 +18,9 @@ has the floors.
                      guard and ledger as `connect` gives them
     wires_solve      seconds for the first product of a tile with crossed wires, 2 ohm a segment
     wires_mvm        the further ones: as mvm_noisy, through the wires
-    lenet5           LeNet-5 on 28 x 28 images: each layer's blocks of chip-wide tiles, 8 bits in
-                     and out with read noise; signs, sums, bias, ReLU and pooling in numpy
+    lenet5           LeNet-5 on 28 x 28 images, 1000 s after programming: each layer's blocks of
+                     tiles of the chip wide, 8 bits in and out with read noise; signs, sums, bias,
+                     ReLU and pooling in numpy
     die_bytes_per_cell  peak memory of a die: created, all cells read, all programmed open loop;
                      per cell of the tiles between a small die and one of 256 tiles
 """
@@ -171,11 +172,11 @@ def lenet5(seed: int, quick: bool) -> Iterator[Timed]:
     gates = 2.0 + 1.2 * np.random.default_rng(seed).random(cells.size)
     for _ in write_open_loop(die, cells, gates, group=65536):
         pass
-    count, batch = (32, 32) if quick else (1024, 128)
+    count, batch = (32, 32) if quick else (2048, 32)
     images = np.random.default_rng(seed).integers(0, 256, (count, 1, 28, 28), dtype=np.uint8)
     images[:, :, :4] = images[:, :, 24:] = 0
     layers = [_Layer(card, mapped.layers[n], network) for n, card in enumerate(network.card.layers)]
-    die.clock.sleep(1.0)
+    die.clock.sleep(1000.0)
     for layer in layers:
         layer.measure_scale(die, images[:batch], layers)
     watch = Watch()

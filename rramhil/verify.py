@@ -278,13 +278,11 @@ def _next_step(step: Counts, same: Bools) -> Counts:
 
 
 def _reset_volts(step: Counts, first: Bools | None, recipe: Recipe, bias: Bias) -> Floats:
-    ramp = Ramp(start=bias.reset_volts, step=bias.reset_step_volts, stop=bias.reset_stop_volts)
-    if isinstance(recipe, SDR):
-        stop = max(recipe.fine_reset.stop, bias.reset_stop_volts)
-        fine = recipe.fine_reset.model_copy(update={"stop": stop})
-        volts = fine.at(step)
-        return volts if first is None else np.where(first, bias.reset_volts, volts)
-    return ramp.at(step)
+    if not isinstance(recipe, SDR):
+        return np.minimum(bias.reset_volts + bias.reset_step_volts * step, bias.reset_stop_volts)
+    fine, stop = recipe.fine_reset, max(recipe.fine_reset.stop, bias.reset_stop_volts)
+    volts = np.minimum(fine.start + fine.step * step, stop)
+    return volts if first is None else np.where(first, bias.reset_volts, volts)
 
 
 def _set_volts(

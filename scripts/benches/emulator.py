@@ -142,7 +142,7 @@ def rvw_converged(seed: int, quick: bool) -> Iterator[Timed]:
         tempfile.TemporaryDirectory() as folder,
         connect(f"emulator:40nm?die={seed}&seed={seed}&tiles=2", ledger=folder) as device,
     ):
-        points = list(gate_sweep(device, np.arange(512) + 65536, 1.9, 3.6, 35, Bias()))
+        points = list(gate_sweep(device, np.arange(512) + 65536, 1.5, 4.0, 51, Bias()))
         curve = gate_curve(points)
         level = np.random.default_rng(seed).integers(0, 4, count)
         gates = np.append([curve.nominal_gate(middle) for middle in MIDDLES], 2.0)[level]

@@ -54,6 +54,8 @@ class Products:
             self._kept.clear()
             self._solved.clear()
             return
+        if not (self._kept or self._solved):
+            return
         for tile in np.flatnonzero(np.bincount(cells // self._cells.tile_cells)):
             self._kept.pop(int(tile), None)
             self._solved.pop(int(tile), None)

@@ -97,7 +97,7 @@ def test_rows_are_summed_in_the_order_that_the_spec_says(
     assert expected.max() > 100
     got = die.mvm(0, codes)
     # The grid of exact sums is coarser than float64: a sum at the edge of a code may go either way.
-    assert (got != expected).mean() < 2e-3
+    assert (got != expected).mean() < 0.01
     assert np.abs(got - expected).max() <= 2 ** (8 - bits_at_once)
 
 

@@ -249,9 +249,9 @@ class StatisticalLaw(Sourced):
 class ChipFile(Strict):
     """A whole chip file: exactly one of `cells` (pulse level) and `statistical`.
 
-    `cells_from`: the preset whose [cells.*] these are, instead of own ones. Without `converter`
-    the macro computes no product, without `columns` its columns have no errors and no trim,
-    without `wires` its lines are ideal, without `program` it has no write-verify of its own.
+    In the file `cells_from` may name a preset whose [cells.*] these are. Without `converter` the
+    macro computes no product, without `columns` its columns have no errors and no trim, without
+    `wires` its lines are ideal, without `program` it has no write-verify of its own.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")]
@@ -267,7 +267,6 @@ class ChipFile(Strict):
     wires: Wires | None = None
     program: OnChip | None = None
     faults: Faults
-    cells_from: str = ""
     cells: PulsedLaws | None = None
     statistical: StatisticalLaw | None = None
 
@@ -342,15 +341,15 @@ def load_chip(path: str) -> ChipFile:
 def _load(path: Path) -> ChipFile:
     """The chip at `path`, with the [cells.*] of the preset that it names in `cells_from`."""
     table = read_toml(path)
-    other = table.get("cells_from", "")
-    if other and ("cells" in table or other not in preset_names()):
-        raise FileError(
-            f"{path}: cells_from = {other!r} needs a preset with [cells.*] "
-            f"({', '.join(preset_names())}), and no [cells.*] beside it"
-        )
-    if other:
+    if "cells_from" in table:
+        other = table.pop("cells_from")
+        if "cells" in table or other not in preset_names():
+            raise FileError(
+                f"{path}: cells_from = {other!r} needs a preset with [cells.*] "
+                f"({', '.join(preset_names())}), and no [cells.*] beside it"
+            )
         with as_file(files("rramhil_fixtures") / "chips" / f"{other}.toml") as file:
-            table = {**table, "cells": read_toml(file).get("cells")}
+            table["cells"] = read_toml(file).get("cells")
     return check(table, ChipFile, str(path))
 
 

@@ -27,8 +27,7 @@ from rramhil_drivers.emulator.wires import Ladder
 
 F32 = NDArray[np.float32]
 AnyFloat = NDArray[np.floating[Any]]
-VECTORS = 256  # vectors whose groups are formed at once, of a tile of FULL_WIDTH columns
-FULL_WIDTH = 256
+ENTRIES = 65536  # entries of the inputs or the sums of the vectors that are planned at once
 CONVERSIONS = 2048  # conversions at once: what fits into a cache
 BLOCK = 128  # conversions of one matrix product, of neighbouring rows
 
@@ -153,7 +152,7 @@ class Product:
         whole = converter.row_order == "index" and converter.rows_at_once >= self.word_lines
         whole = whole and self.ladder is None
         conversions = 0
-        step = max(VECTORS * FULL_WIDTH // (converter.slices * cols), 1)
+        step = max(ENTRIES // (max(self.rows.size, cols) * converter.slices), 1)
         for start in range(0, len(codes), step):
             part = slice(start, min(start + step, len(codes)))
             if whole:

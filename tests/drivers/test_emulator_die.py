@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import zipfile
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from rramhil.address import open_device
 from rramhil.device import Kind, Pulse, Refused
 from rramhil_drivers.emulator.die import STATE_VERSION, EmulatedDie
 from rramhil_drivers.emulator.faults import Purpose, noise_generator, tile_generator
+from rramhil_drivers.emulator.noise import Noise
 
 SET_WIDTH = 1e-6
 
@@ -116,14 +118,14 @@ def test_no_two_streams_share_words() -> None:
     streams = {}
     for die in (0, 1, 2, 5):
         for number in (0, 1, 2, 5, 2**32, 2**32 + 1, 2**63 - 1):
-            for kind in range(7):
+            for kind in range(len(fields(Noise))):
                 streams["noise", die, number, kind] = noise_generator(die, number, kind)
             if number < 2**32:
                 for purpose in Purpose:
                     if purpose is not Purpose.NOISE:
                         streams[purpose, die, number] = tile_generator(die, number, purpose)
     words = {name: s.bit_generator.random_raw(32).tolist() for name, s in streams.items()}
-    assert len(words) == 4 * (7 * 7 + 4 * 4)
+    assert len(words) == 4 * (7 * len(fields(Noise)) + 4 * (len(Purpose) - 1))
     seen = [word for drawn in words.values() for word in drawn]
     assert len(set(seen)) == len(seen)
 
@@ -266,8 +268,9 @@ def test_converter_codes_saturate() -> None:
     full = die.mvm(0, inputs)
     assert full.max() == 36 * 7 + 4  # 36 groups of seven and one of four
     bright = die.chip.converter.model_copy(update={"siemens_per_code": 10e-6})
-    die.chip = die.chip.model_copy(update={"converter": bright})
-    assert die.mvm(0, inputs).max() == 37 * 7
+    brighter = EmulatedDie(die.chip.model_copy(update={"converter": bright}), tiles=1)
+    brighter.apply(Pulse(Kind.SET, cells, 2.0, 3.0, seconds=SET_WIDTH))
+    assert brighter.mvm(0, inputs).max() == 37 * 7
 
 
 def test_the_product_checks_its_inputs() -> None:

@@ -50,7 +50,8 @@ class CellArray(ABC):
 
     def wake(self, cells: Cells) -> None:
         """Give the tiles of `cells` their fixed parameters and birth state, once."""
-        if self.awake.all():
+        first, last = int(cells.min()) // self.tile_cells, int(cells.max()) // self.tile_cells
+        if self.awake[first : last + 1].all():
             return
         for tile in np.flatnonzero(np.bincount(cells // self.tile_cells)):
             if not self.awake[tile]:
@@ -112,6 +113,14 @@ class CellArray(ABC):
     @abstractmethod
     def look(self, cells: Cells, now: float, noise: Noise) -> F32:
         """One noisy reading of `cells` at `now`, siemens, before the converter."""
+
+    @abstractmethod
+    def expected(self, cells: Cells, now: float) -> tuple[F32, F32]:
+        """Mean and variance of such a reading: siemens, siemens squared. Draws nothing."""
+
+    @abstractmethod
+    def last_write(self, tile: int) -> float:
+        """Device time of the last write that a cell of `tile` relaxes from, -inf without one."""
 
     @abstractmethod
     def pulse(self, pulse: Pulse, now: float, noise: Noise) -> None:

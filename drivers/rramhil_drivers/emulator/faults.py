@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     BIRTH = 3
     FORMING = 4
     NOISE = 5
+    COLUMNS = 11
 
 
 def tile_generator(die: int, tile: int, purpose: Purpose) -> np.random.Generator:

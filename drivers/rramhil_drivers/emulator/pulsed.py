@@ -155,6 +155,16 @@ class PulsedCells(CellArray):
         g = self.conductance(cells, now)
         return read_noise(self.laws.noise, self.noise_sd, g, trapped, noise.read, noise.telegraph)
 
+    def expected(self, cells: Cells, now: float) -> tuple[F32, F32]:
+        g = self.conductance(cells, now)
+        step = np.float32(self.laws.noise.telegraph_fraction / 2) * g
+        step[(self.flags[cells] & TELEGRAPH) == 0] = 0
+        return g - step, self.noise_sd(g) ** 2 + step**2
+
+    def last_write(self, tile: int) -> float:
+        here = slice(tile * self.tile_cells, (tile + 1) * self.tile_cells)
+        return float(self.writes.seconds[self.stamp[here].max()])
+
     @staticmethod
     def _ages(times: NDArray[np.float64], now: float) -> NDArray[np.float64]:
         return np.where(np.isfinite(times), now - times, 0.0)

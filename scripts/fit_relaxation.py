@@ -1,6 +1,6 @@
 """Fit of the relaxation law to technology A of the RRAM relaxation master model.
 
-Used by fit_chip.py. Source of the data: A. Levy 2021, MIT licence.
+For the relaxation of a chip file. Source of the data: A. Levy 2021, MIT licence.
 """
 
 from __future__ import annotations

@@ -44,8 +44,16 @@ class Seen:
 
     def take(self, rows: Ints, columns: Ints) -> Seen:
         """Some of the rows and columns."""
+        if _is_run(rows) and _is_run(columns):  # a view, which a matrix product takes as it is
+            corner = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            return Seen(self.codes[corner], self.variance[corner])
         block = np.ix_(rows, columns)
         return Seen(self.codes[block], self.variance[block])
+
+
+def _is_run(places: Ints) -> bool:
+    """Whether rising `places` follow each other without a gap."""
+    return bool(places[-1] - places[0] + 1 == places.size)
 
 
 def seen_by(converter: Converter, siemens: F32, variance: F32) -> Seen:

@@ -2,8 +2,9 @@
 
 What a tile conducts changes with every pulse on it, and with time by relaxation, which goes with
 the logarithm of time. So a tile is looked at anew after a pulse, and when its youngest cell has
-aged by a thousandth of a decade: what is missed is a thousandth of the relaxation in a decade,
-some nanosiemens. When that is depends on the state of the tile and on nothing else.
+aged by a two-hundredth of a decade: what is missed is a two-hundredth of the relaxation in a
+decade, some 15 nS where a reading resolves 100. When that is depends on the state of the tile and
+on nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rramhil_drivers.emulator.columns import ColumnTrim
 from rramhil_drivers.emulator.converter import Product, Seen, seen_by
 from rramhil_drivers.emulator.thermal import Thermal
 
-LOOKS_A_DECADE = 1000
+LOOKS_A_DECADE = 200
 YOUNGEST_SECONDS = 1e-9
 KEPT_TILES = 32
 

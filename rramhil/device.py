@@ -106,12 +106,13 @@ class Range:
         """The first value that is out of range, off the grid or not a number, or None."""
         floats = np.atleast_1d(np.asarray(values, dtype=np.float64))
         slack = 1e-9 * max(abs(self.low), abs(self.high))
-        bad = ~((floats >= self.low - slack) & (floats <= self.high + slack))
+        low, high = self.low - slack, self.high + slack
+        good = (floats >= low) & (floats <= high)
         if self.step > 0:
             with np.errstate(invalid="ignore"):
-                codes = floats / self.step
-                bad |= ~(np.abs(codes - np.round(codes)) < 1e-3)
-        return float(floats[np.argmax(bad)]) if bad.any() else None
+                codes = floats * (1 / self.step)
+                good &= np.abs(codes - np.rint(codes), out=codes) < 1e-3
+        return None if good.all() else float(floats[np.argmin(good)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +243,8 @@ class Spec:
                 f"{flat.shape}; spec.cells(tile, row, column) makes one"
             )
         flat = flat.astype(np.int64, copy=False)
-        if flat.size == 0:
+        rising = bool((flat[1:] > flat[:-1]).all())
+        if flat.size == 0 or (rising and flat[0] >= 0 and flat[-1] < self.size):
             return flat
         if flat.min() < 0 or flat.max() >= self.size:
             worst = int(flat.max()) if flat.max() >= self.size else int(flat.min())
@@ -250,12 +252,11 @@ class Spec:
                 f"cell {worst} does not exist: {self.serial} has cells 0 to {self.size - 1} "
                 f"({self.tiles} x {self.rows} x {self.cols})"
             )
-        if flat.size > 1 and not bool(np.all(flat[1:] > flat[:-1])):
-            low = int(flat.min())
-            counts = np.bincount(flat - low)
-            if counts.max() > 1:
-                twice = low + int(np.argmax(counts > 1))
-                raise Refused(f"cell {twice} is named twice in one call; name each cell once")
+        low = int(flat.min())
+        counts = np.bincount(flat - low)
+        if counts.max() > 1:
+            twice = low + int(np.argmax(counts > 1))
+            raise Refused(f"cell {twice} is named twice in one call; name each cell once")
         return flat
 
     def check_pulse(self, pulse: Pulse) -> None:

@@ -50,7 +50,8 @@ class CellArray(ABC):
 
     def wake(self, cells: Cells) -> None:
         """Give the tiles of `cells` their fixed parameters and birth state, once."""
-        if self.awake.all():
+        first, last = int(cells.min()) // self.tile_cells, int(cells.max()) // self.tile_cells
+        if self.awake[first : last + 1].all():
             return
         for tile in np.flatnonzero(np.bincount(cells // self.tile_cells)):
             if not self.awake[tile]:

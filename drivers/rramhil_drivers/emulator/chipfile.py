@@ -30,6 +30,7 @@ from rramhil_drivers.emulator.periphery import (
     Reading,
     Sourced,
     Temperature,
+    Wires,
 )
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -250,7 +251,7 @@ class ChipFile(Strict):
 
     In the file `cells_from` may name a preset whose [cells.*] these are. Without `converter` the
     macro computes no product, without `columns` its columns have no errors and no trim, without
-    `program` it has no write-verify of its own.
+    `wires` its lines are ideal, without `program` it has no write-verify of its own.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")]
@@ -263,6 +264,7 @@ class ChipFile(Strict):
     converter: Converter | None = None
     columns: Columns | None = None
     temperature: Temperature | None = None
+    wires: Wires | None = None
     program: OnChip | None = None
     faults: Faults
     cells: PulsedLaws | None = None
@@ -286,6 +288,8 @@ class ChipFile(Strict):
     def _periphery(self) -> ChipFile:
         if self.columns is not None and self.converter is None:
             raise ValueError("[columns] belong to a [converter]; write one or leave them out")
+        if self.wires is not None and self.converter is not None:
+            self.wires.check_converter(self.converter, self.geometry.rows)
         own = self.program
         if own is None:
             return self

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from rramhil.device import Ints
 from rramhil_drivers.emulator.columns import Response
 from rramhil_drivers.emulator.noise import normals_of, table_words
-from rramhil_drivers.emulator.periphery import Converter, ConverterNoise
+from rramhil_drivers.emulator.periphery import Converter, ConverterNoise, Wires
+from rramhil_drivers.emulator.wires import Ladder
 
 F32 = NDArray[np.float32]
 AnyFloat = NDArray[np.floating[Any]]
@@ -137,7 +138,8 @@ def _digits(codes: NDArray[np.uint16], slices: Ints, width: int) -> NDArray[np.u
 class Product:
     """A converter and what it looks at: `response` of its columns, the tile as `seen`.
 
-    `rows`: the word lines of `seen`, of `word_lines` in all; the others have no input.
+    `rows`: the word lines of `seen`, of `word_lines` in all; the others have no input. `ladder`:
+    the wires of its columns, where inputs gate the word lines.
     """
 
     converter: Converter
@@ -145,6 +147,7 @@ class Product:
     seen: Seen
     rows: Ints
     word_lines: int
+    ladder: Wires | None = None
 
     def convert(self, codes: Ints, rng: np.random.Generator) -> tuple[Ints, int]:
         """Sums of converter codes, (batch, cols), of `codes` (batch, rows); and conversions.
@@ -155,6 +158,7 @@ class Product:
         cols = self.seen.codes.shape[1]
         sums = np.zeros((len(codes), cols), dtype=np.int64)
         whole = converter.row_order == "index" and converter.rows_at_once >= self.word_lines
+        whole = whole and self.ladder is None
         conversions = 0
         step = max(ENTRIES // max(self.rows.size, cols), 1)
         for start in range(0, len(codes), step):
@@ -198,15 +202,44 @@ class Product:
             last = max(int(np.searchsorted(ends, before + CONVERSIONS, "right")), first + 1)
             after = int(ends[last - 1])
             if after > before:
-                z = table_words(rng, after - before, added.shape[1])
-                order, mean, variance = _analog_sums(plan, before, after, self.seen)
-                noise = normals_of(z.take(order, axis=0))
+                words = table_words(rng, after - before, added.shape[1])
+                if self.ladder is None:
+                    order, mean, variance = _analog_sums(plan, before, after, self.seen)
+                else:
+                    order = np.arange(after - before)
+                    mean, variance = self._gated_sums(self.ladder, plan, before, after)
+                noise = normals_of(words.take(order, axis=0))
                 values = _converted(self.converter, self.response, mean, variance, noise)
                 place = np.empty_like(order)
                 place[order] = np.arange(order.size)
                 added[first:last] = _added_up(values, place, plan.count[first:last])
             first = last
         return added
+
+    def _gated_sums(self, law: Wires, plan: Plan, before: int, after: int) -> tuple[F32, F32]:
+        """As `_analog_sums`, through the lines of the columns.
+
+        Noise of the cells is taken through them with the square of the attenuation, the slope of
+        s / (1 + s R): exact for what lines share at their ends, close for their segments.
+        """
+        seen, unit = self.seen, np.float32(self.converter.siemens_per_code)
+        count, cols = after - before, seen.codes.shape[1]
+        low, high = np.searchsorted(plan.conversion, (before, after))
+        conversion, row = plan.conversion[low:high] - before, plan.row[low:high]
+        filled = np.bincount(conversion, minlength=count)
+        place = np.arange(row.size) - (np.cumsum(filled) - filled)[conversion]
+        ladder = Ladder(law, count, cols, self.word_lines)
+        ideal, variance = np.zeros((2, count, cols), dtype=np.float32)
+        for turn in range(int(filled.max(initial=0))):
+            here = np.flatnonzero(place == turn)
+            which, picked = conversion[here], row[here]
+            codes = seen.codes[picked].astype(np.float32)
+            ladder.add(which, self.rows[picked], codes * unit)
+            ideal[which] += codes
+            variance[which] += seen.variance[picked].astype(np.float32)
+        mean = ladder.at_edge() * (1 / unit)
+        share = np.divide(mean, ideal, out=np.ones_like(mean), where=ideal > 0)
+        return mean, variance * share**4
 
 
 def _analog_sums(plan: Plan, before: int, after: int, seen: Seen) -> tuple[Ints, F32, F32]:

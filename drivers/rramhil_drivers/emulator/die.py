@@ -35,6 +35,7 @@ from rramhil_drivers.emulator.product import Products
 from rramhil_drivers.emulator.pulsed import PulsedCells
 from rramhil_drivers.emulator.statistical import StatisticalCells
 from rramhil_drivers.emulator.thermal import TEMPERATURE, Thermal
+from rramhil_drivers.emulator.wires import TileWires
 
 STATE_VERSION = 3  # also when the same die number comes to mean other cells
 
@@ -108,6 +109,8 @@ class EmulatedDie(Device):
         knobs = {**self._trim.knobs(), **self._thermal.knobs()}
         self.spec = make_spec(chip, serial or f"{chip.name}-{die}", count, home, newborn, knobs)
         self._cells = _make_cells(chip, die, count, formed)
+        shape = chip.geometry.rows, chip.geometry.cols
+        self._wires = TileWires(chip.wires, *shape) if chip.wires else None
         self._products = Products(chip, self._cells, self._trim, self._thermal)
         self._noise = Noise.seeded(seed, die)
         self._call = _Call()
@@ -134,8 +137,10 @@ class EmulatedDie(Device):
             return self._look(flat)
 
     def _look(self, cells: Cells) -> Floats:
-        siemens = self._cells.look(cells, self.clock.now(), self._noise)
-        return quantise(self._thermal.siemens(siemens), self.spec.reading)
+        siemens = self._thermal.siemens(self._cells.look(cells, self.clock.now(), self._noise))
+        if self._wires is not None:
+            siemens = self._wires.read(cells, siemens)
+        return quantise(siemens, self.spec.reading)
 
     def apply(self, pulse: Pulse) -> None:
         self.spec.check_pulse(pulse)

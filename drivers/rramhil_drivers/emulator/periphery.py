@@ -136,6 +136,48 @@ class Converter(Sourced):
         return self.input_bits // self.bits_at_once
 
 
+class Wires(Sourced):
+    """Resistance of lines, drivers and sense inputs; without this table they are ideal.
+
+    `crossed`: inputs drive row lines, columns gather; `columns`: inputs gate the word lines, and
+    both lines of a cell run along its column (see docs/emulator.md). `row_ohms`, `column_ohms`:
+    one segment, from cell to cell.
+    """
+
+    layout: Literal["crossed", "columns"]
+    row_ohms: NotNegative = 0.0
+    column_ohms: NotNegative
+    driver_ohms: NotNegative
+    sense_ohms: NotNegative
+
+    @model_validator(mode="after")
+    def _along(self) -> Wires:
+        if self.layout == "columns" and self.row_ohms:
+            raise ValueError(
+                f"row_ohms {self.row_ohms:g}: with layout 'columns' no current flows along a row; "
+                "leave row_ohms out, or take layout 'crossed'"
+            )
+        return self
+
+    def check_converter(self, converter: Converter, rows: int) -> None:
+        """Raise ValueError for a converter whose groups these wires cannot have."""
+        if self.layout == "columns" and converter.bits_at_once > 1:
+            raise ValueError(
+                f"bits_at_once {converter.bits_at_once}: with wires of layout 'columns' an input "
+                "opens a gate or does not; set bits_at_once 1, or take layout 'crossed'"
+            )
+        if (
+            self.layout == "crossed"
+            and converter.row_order == "next_nonzero"
+            and converter.rows_at_once < rows
+        ):
+            raise ValueError(
+                "row_order 'next_nonzero': with wires of layout 'crossed' each group of rows is a "
+                "network that must not change with the input; set row_order 'index', or take "
+                "layout 'columns'"
+            )
+
+
 class Columns(Sourced):
     """Errors of the columns of a die before trim, and the references that trim them.
 

@@ -82,7 +82,7 @@ class Watch:
 
 
 def _programmed(address: str, seed: int) -> Any:
-    """A bare die, tile 0 written open loop to gates over the whole range."""
+    """A bare die, tile 0 written open loop to gates over the whole range, a second ago."""
     from rramhil.address import open_device
     from rramhil.verify import write_open_loop
 
@@ -92,6 +92,7 @@ def _programmed(address: str, seed: int) -> Any:
     gates = np.random.default_rng(seed).uniform(2.0, 3.2, die.spec.size)
     for _ in write_open_loop(die, np.arange(die.spec.size), gates, group=65536):
         pass
+    die.clock.sleep(1.0)
     return die
 
 

@@ -28,8 +28,8 @@ from rramhil_drivers.emulator.wires import Ladder
 F32 = NDArray[np.float32]
 AnyFloat = NDArray[np.floating[Any]]
 ENTRIES = 65536  # entries of the inputs or the sums of the vectors that are planned at once
-CONVERSIONS = 1024  # conversions at once: what fits into a cache
-BLOCK = 128  # conversions of one matrix product, of neighbouring rows
+CONVERSIONS = 512  # at once: what a cache holds
+BLOCK = 64  # conversions of one matrix product, of neighbouring rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

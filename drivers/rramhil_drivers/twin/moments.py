@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..emulator.chipfile import ChipFile, PulsedLaws, Reading
+from ..emulator.chipfile import ChipFile, PulsedLaws
+from ..emulator.periphery import Reading
 from .record import Record, do_again
 from .rows import Compared, Curve
 

@@ -116,3 +116,15 @@ class CellArray(ABC):
     @abstractmethod
     def pulse(self, pulse: Pulse, now: float, noise: Noise) -> None:
         """Apply a checked pulse that ends at `now`."""
+
+    def disturb(  # noqa: B027 (cells that readings leave alone)
+        self, cells: Cells, volts: float, seconds: NDArray[np.float64], now: float, noise: Noise
+    ) -> None:
+        """What reading voltage on `cells` up to `now` does to them.
+
+        `seconds` (times, parts): the cells are that many equal parts, one after the other, which
+        bear those seconds, and all of it as many times.
+        """
+
+    def heat(self, kelvin: float, now: float) -> None:  # noqa: B027 (cells that do not age)
+        """From `now` on the die is at `kelvin`."""

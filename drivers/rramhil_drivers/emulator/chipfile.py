@@ -18,19 +18,21 @@ from pydantic import Field, model_validator
 from rramhil.device import Kind, Range
 from rramhil.schema import FileError, Seconds, Siemens, Strict, Volts, load_toml, read_toml
 from rramhil.words import nearest
+from rramhil_drivers.emulator.ageing_laws import (
+    Disturb,
+    Endurance,
+    Fraction,
+    Noise,
+    NotNegative,
+    Positive,
+    Relaxation,
+    Retention,
+    Sourced,
+)
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
 NotNegativeVolts = Annotated[Volts, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Law = Literal["multiplicative", "lognormal", "share_of_range"]
-
-
-class Sourced(Strict):
-    """A group of parameters with one origin."""
-
-    source: Annotated[str, Field(min_length=1)]
 
 
 class Limits(Strict):
@@ -217,58 +219,12 @@ class FormLaw(Sourced):
     birth_reset_volts: Volts
 
 
-class Noise(Sourced):
-    """Read noise: standard deviation `sd` at `siemens` (interpolated), and random telegraph.
-
-    `telegraph_share` of the cells carry a trap that takes `telegraph_fraction` of the
-    conductance away in half of the readings.
-    """
-
-    siemens: tuple[NotNegative, ...]
-    sd: tuple[NotNegative, ...]
-    telegraph_share: Fraction
-    telegraph_fraction: Fraction
-
-    @model_validator(mode="after")
-    def _matching(self) -> Noise:
-        if len(self.siemens) != len(self.sd) or not self.siemens:
-            raise ValueError("siemens and sd need equally many entries, at least one")
-        return self
-
-
-class Relaxation(Sourced):
-    """Conductance change after a write, in log time.
-
-    dG(t) = mean(G) progress(t) + spread(G) (early(t) z1 + late(t) z2): `mean_siemens` and
-    `spread_siemens` at `siemens` refer to 1 s; `early`, `late` and `progress` are given at
-    `seconds` and linear in log(seconds), with 0 at a tenth of the first and before; beyond the
-    last the last slope goes on, unless it falls. z1, z2 are fresh for each write, Tukey h
-    distributed (z = n exp(h n^2 / 2), n normal; Tukey 1977) with `early_tail` and `late_tail`,
-    cut at +-`largest`.
-    """
-
-    siemens: tuple[NotNegative, ...]
-    mean_siemens: tuple[float, ...]
-    spread_siemens: tuple[NotNegative, ...]
-    seconds: tuple[Positive, ...]
-    progress: tuple[float, ...]
-    early: tuple[NotNegative, ...]
-    late: tuple[NotNegative, ...]
-    early_tail: NotNegative
-    late_tail: NotNegative
-    largest: Annotated[float, Field(gt=0, le=1000)]
-
-    @model_validator(mode="after")
-    def _matching(self) -> Relaxation:
-        if not len(self.siemens) == len(self.mean_siemens) == len(self.spread_siemens) > 0:
-            raise ValueError("siemens, mean_siemens and spread_siemens need equally many entries")
-        if not len(self.seconds) == len(self.progress) == len(self.early) == len(self.late) > 1:
-            raise ValueError("seconds, progress, early and late need equally many entries, two up")
-        return self
-
-
 class PulsedLaws(Strict):
-    """The pulse-level cell: what each kind of pulse and time do to it."""
+    """The pulse-level cell: what each kind of pulse and time do to it.
+
+    Without `retention`, `disturb` or `endurance` a cell ages alike at all temperatures, is left
+    alone by readings, or does not wear.
+    """
 
     set: SetLaw
     reset: ResetLaw
@@ -276,6 +232,9 @@ class PulsedLaws(Strict):
     form: FormLaw
     noise: Noise
     relaxation: Relaxation
+    retention: Retention | None = None
+    disturb: Disturb | None = None
+    endurance: Endurance | None = None
 
 
 class StatisticalLaw(Sourced):

@@ -32,7 +32,7 @@ from rramhil_drivers.emulator.noise import Noise
 from rramhil_drivers.emulator.pulsed import PulsedCells
 from rramhil_drivers.emulator.statistical import StatisticalCells
 
-STATE_VERSION = 2  # also when the same die number comes to mean other cells
+STATE_VERSION = 3  # also when the same die number comes to mean other cells
 
 
 class VirtualClock(Clock):
@@ -118,7 +118,10 @@ class EmulatedDie(Device):
             limits = self.spec.reading
             size = self._call.size_of_part(flat.size)
             self.clock.sleep(limits.seconds * -(-size // limits.cells_at_once))
-            return quantise(self._cells.look(flat, self.clock.now(), self._noise), limits)
+            now = self.clock.now()
+            seen = self._cells.look(flat, now, self._noise)
+            self._cells.disturb(flat, limits.volts, np.array([[limits.seconds]]), now, self._noise)
+            return quantise(seen, limits)
 
     def apply(self, pulse: Pulse) -> None:
         self.spec.check_pulse(pulse)
@@ -147,6 +150,9 @@ class EmulatedDie(Device):
             if not begun:
                 self._seen = self._cells.look(cells, self.clock.now(), self._noise)
             g = self._seen
+            ones = np.bitwise_count(codes.astype(np.uint64)) * converter.seconds
+            volts, now = self.spec.reading.volts, self.clock.now()
+            self._cells.disturb(cells, volts, ones, now, self._noise)
         return convert_product(converter, codes, g.reshape(self.spec.rows, self.spec.cols))
 
     def close(self) -> None:

@@ -20,7 +20,10 @@ from rramhil_drivers.emulator.faults import noise_generator
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Generators of read noise, telegraph steps, pulses, levels after RESET, FORM, relaxation."""
+    """Generators of read noise, pulses, levels after RESET, FORM, relaxation, read disturb.
+
+    From `telegraph` nothing is drawn: it is the key of the traps' hash (see `fluctuation`).
+    """
 
     read: np.random.Generator
     telegraph: np.random.Generator
@@ -29,6 +32,7 @@ class Noise:
     form: np.random.Generator
     early: np.random.Generator
     late: np.random.Generator
+    hop: np.random.Generator
 
     @classmethod
     def seeded(cls, seed: int, die: int) -> Noise:

@@ -164,6 +164,10 @@ class PulsedCells(CellArray):
     def _ages(times: NDArray[np.float64], now: float) -> NDArray[np.float64]:
         return np.where(np.isfinite(times), now - times, 0.0)
 
+    def place(self, cells: Cells, siemens: F32, now: float, noise: Noise) -> None:
+        """Cells that were just written to `siemens`, whatever it took: how a twin starts them."""
+        self._write(cells, siemens, now, noise)
+
     # ------------------------------------------------------------------------- pulsing
 
     def pulse(self, pulse: Pulse, now: float, noise: Noise) -> None:

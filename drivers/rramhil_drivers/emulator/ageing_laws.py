@@ -28,14 +28,16 @@ class Noise(Sourced):
 
     `sd`: white, fresh for each reading. Each cell carries `traps` telegraph traps; a trap takes
     `step_siemens` (root mean square over traps; lognormal between traps with `step_ln_sd`) away
-    while it is full. Their mean times between drawings lie evenly in the logarithm of
-    `shortest_seconds` to `longest_seconds`, which makes 1/f noise of many.
+    while it is full. The times after which they are drawn anew lie evenly in the logarithm of
+    `shortest_seconds` to `longest_seconds`, which makes 1/f noise of many; steps that grow with
+    that time to the power `step_per_time` make it steeper, f^-(1 + 2 step_per_time).
     """
 
     siemens: tuple[NotNegative, ...]
     sd: tuple[NotNegative, ...]
     step_siemens: tuple[NotNegative, ...]
     step_ln_sd: NotNegative
+    step_per_time: NotNegative
     traps: Annotated[int, Field(ge=0, le=8)]
     shortest_seconds: Positive
     longest_seconds: Positive

@@ -208,10 +208,17 @@ class HighResistance(Sourced):
 
 
 class FormLaw(Sourced):
-    """Forming: at or above the cell's forming voltage, with the gate at `gate_volts` or more."""
+    """Forming: at or above the cell's forming voltage, with the gate at `gate_volts` or more.
+
+    It is normal with `volts` and `cell_sd`, and for `easy_share` of the cells lower by an
+    exponentially distributed voltage of mean `easy_volts`, never below `lowest_volts`.
+    """
 
     volts: Volts
     cell_sd: NotNegative
+    easy_share: Fraction = 0.0
+    easy_volts: NotNegative = 0.0
+    lowest_volts: NotNegativeVolts = 0.0
     gate_volts: Volts
     siemens: Siemens
     ln_sd: NotNegative

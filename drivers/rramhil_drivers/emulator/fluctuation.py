@@ -41,9 +41,11 @@ class Fluctuation:
         ends = (law.shortest_seconds, law.longest_seconds)
         self.seconds = np.geomspace(*ends, TIMES)
         ln_sd = law.step_ln_sd
-        factors = np.exp(ln_sd * _normal_quantiles(STEPS))
-        # Half a step up or down about the mean of the two states.
-        self._half = as_f32(0.5 * factors / np.sqrt(np.mean(factors**2)))
+        sizes = np.exp(ln_sd * _normal_quantiles(STEPS))
+        lengths = (self.seconds / self.seconds[0]) ** law.step_per_time
+        factors = np.outer(lengths / np.sqrt(np.mean(lengths**2)), sizes)
+        # Half a step up or down about the mean of the two states, by length and size.
+        self._half = as_f32(0.5 * factors / np.sqrt(np.mean(sizes**2))).reshape(-1)
         total = np.sqrt(np.square(law.sd) + law.traps * np.square(law.step_siemens) / 4)
         self.total_sd = LevelTable(law.siemens, tuple(float(v) for v in total))
 
@@ -79,9 +81,10 @@ class Fluctuation:
         piece >>= np.uint32(8)
         piece *= np.uint32(0x85EBCA6B)
         piece ^= own
-        full = _mixed(piece) >> np.uint32(31)
-        half = self._half.take((own >> np.uint32(8)) & np.uint32(STEPS - 1))
-        return as_f32(np.where(full, -half, half))
+        half = self._half.take(own >> np.uint32(21))
+        sign = _mixed(piece)
+        sign &= np.uint32(0x80000000)
+        return (half.view(np.uint32) ^ sign).view(np.float32)
 
 
 def _normal_quantiles(count: int) -> NDArray[np.float64]:

@@ -167,6 +167,15 @@ def reset_target(
 # ----------------------------------------------------------------------------------- FORM
 
 
+def forming_volts(law: FormLaw, count: int, rng: np.random.Generator) -> F32:
+    """Forming voltages of `count` cells: normal, and lower in the share that forms easily."""
+    volts = np.float32(law.volts) + np.float32(law.cell_sd) * normals(rng, count)
+    if law.easy_share:
+        easy = rng.random(count, dtype=np.float32) < law.easy_share
+        volts -= np.where(easy, law.easy_volts * rng.standard_exponential(count), 0)
+    return as_f32(np.maximum(volts, np.float32(law.lowest_volts)))
+
+
 def form_result(law: FormLaw, ceiling: F32, rng: np.random.Generator) -> F32:
     """Conductance of a cell just formed: lognormal, cut at the ceiling of its gate.
 

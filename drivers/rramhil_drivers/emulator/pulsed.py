@@ -31,6 +31,7 @@ from rramhil_drivers.emulator.physics import (
     LevelTable,
     as_f32,
     form_result,
+    forming_volts,
     hrs_landing,
     normals,
     reset_drive,
@@ -243,9 +244,9 @@ class PulsedCells(CellArray):
         needed = np.empty(cells.size, dtype=np.float32)
         tiles = cells // self.tile_cells
         for tile in np.unique(tiles):
-            z = normals(tile_generator(self.die, int(tile), Purpose.FORMING), self.tile_cells)
+            rng = tile_generator(self.die, int(tile), Purpose.FORMING)
             here = tiles == tile
-            needed[here] = law.volts + law.cell_sd * z[cells[here] % self.tile_cells]
+            needed[here] = forming_volts(law, self.tile_cells, rng)[cells[here] % self.tile_cells]
         return (volts >= needed) & (gate >= np.float32(law.gate_volts) - np.float32(1e-4))
 
     def _reset(

@@ -38,6 +38,7 @@ FULL_OF_LIMIT = 0.75  # full scale of technology A over the highest conductance 
 ROUNDS = 14
 SIMULATED = 60_000  # cells
 LEAST_SPREAD = 2e-8
+WIDER_THAN_LEVEL = 5e-6  # a wider spread would only be cut at the lowest conductance
 LARGEST_TAIL = 1.5
 NEIGHBOUR = 0.25  # weight of the tails at the next level and age
 LARGEST = 20.0
@@ -105,7 +106,7 @@ def fit(data: Measured, laws: PulsedLaws, say: Callable[[str], None]) -> PulsedL
     counts = np.array([(where == b).sum() for b in bins])
     early = early_weights(data, measured)
     law = _start(laws, levels, ages, early, aim)
-    law = matched(laws, law, _smoothed(aim, counts), levels, measured.first, full, bins, say)
+    law = matched(laws, law, smoothed(aim, counts), levels, measured.first, full, bins, say)
     source = (
         f"fitted by `rramhil twin fit` to {measured.data} (RRAM relaxation master model, "
         "A. Levy 2021, MIT), even blocks of 64 addresses"
@@ -161,14 +162,14 @@ def matched(
     ageing at the reference temperature: (first readings, changes) of each age.
     """
     rng = np.random.default_rng(1)
-    start = rng.choice(first, SIMULATED)
+    start = evenly(first, full, rng)
     ages = sorted(aim)
     rows = [law.seconds.index(a) for a in ages]
     tables = [np.array(t) for t in (law.middle_siemens, *law.spreads())]
     for turn in range(ROUNDS):
         chip = bare_chip(laws.model_copy(update={"relaxation": with_tables(law, *tables)}))
         if heated is None:
-            seen, later = later_readings(chip, start, ages, turn)
+            seen, later = later_readings(chip, start, ages, 1)
             readings = {a: (seen, at - seen) for a, at in zip(ages, later, strict=True)}
         else:
             readings = heated(chip, start)
@@ -178,20 +179,21 @@ def matched(
             for level, b in enumerate(bins):
                 if (here := found[b]) is not None:
                     off = max(off, abs(here.spread / aim[age][level].spread - 1))
-                    _move(tables, row, level, here, aim[age][level], len(levels) > 0)
+                    _move(tables, row, level, here, aim[age][level], levels[level])
         if turn in (0, ROUNDS - 1):
             say(f"round {turn + 1}: worst spread off by {100 * off:.0f} %")
     return with_tables(law, *tables)
 
 
 def _move(
-    tables: list[NDArray[Any]], row: int, level: int, here: Shape, aim: Shape, _: bool
+    tables: list[NDArray[Any]], row: int, level: int, here: Shape, aim: Shape, siemens: float
 ) -> None:
     middle, down, up, down_tail, up_tail = tables
     middle[row, level] += aim.middle - here.middle
     for table, is_, should in ((down, here.down, aim.down), (up, here.up, aim.up)):
         factor = np.clip(should / max(is_, 1e-12), 0.5, 2.0)
-        table[row, level] = max(table[row, level] * factor, LEAST_SPREAD)
+        widest = siemens + WIDER_THAN_LEVEL
+        table[row, level] = np.clip(table[row, level] * factor, LEAST_SPREAD, widest)
     least = 1e-3
     for table, is_, should in (
         (down_tail, here.low_tail, aim.low_tail),
@@ -201,8 +203,11 @@ def _move(
         table[row, level] = np.clip(table[row, level] + np.clip(step, -0.2, 0.2), 0, LARGEST_TAIL)
 
 
-def _smoothed(aim: dict[float, list[Shape]], counts: NDArray[Any]) -> dict[float, list[Shape]]:
-    """The tails with a part of their neighbours': a bin holds only tens of such cells."""
+def smoothed(aim: dict[float, list[Shape]], counts: NDArray[Any]) -> dict[float, list[Shape]]:
+    """Tails, skew and drift with a part of their neighbours': hundreds of cells tell little of them.
+
+    The spread stays as it was measured.
+    """
     ages = sorted(aim)
 
     def smooth(values: F64) -> F64:
@@ -218,15 +223,24 @@ def _smoothed(aim: dict[float, list[Shape]], counts: NDArray[Any]) -> dict[float
                 total, weight = total + NEIGHBOUR * shifted, weight + NEIGHBOUR * share
         return np.asarray(total / weight)
 
+    spread = np.array([[s.spread for s in aim[a]] for a in ages])
+    skew = smooth(np.array([[(s.up - s.down) / 2 for s in aim[a]] for a in ages]) / spread)
+    drift = smooth(np.array([[s.middle for s in aim[a]] for a in ages]) / spread)
     low = smooth(np.array([[s.low_tail for s in aim[a]] for a in ages]))
     high = smooth(np.array([[s.high_tail for s in aim[a]] for a in ages]))
+    tables = (drift * spread, spread * (1 - skew), spread * (1 + skew), low, high)
     return {
-        a: [
-            Shape(s.middle, s.down, s.up, float(low[i, j]), float(high[i, j]))
-            for j, s in enumerate(aim[a])
-        ]
+        a: [Shape(*(float(t[i, j]) for t in tables)) for j in range(spread.shape[1])]
         for i, a in enumerate(ages)
     }
+
+
+def evenly(first: F64, full: float, rng: np.random.Generator) -> F64:
+    """First readings drawn so that each bin holds as many."""
+    where = binned(first, full)
+    held = [first[where == b] for b in range(len(EDGES) - 1)]
+    each = SIMULATED // len(held)
+    return np.concatenate([rng.choice(one, each) for one in held if one.size])
 
 
 def with_later(law: Relaxation, old: Relaxation) -> Relaxation:

@@ -113,14 +113,14 @@ def test_no_two_streams_share_words() -> None:
     streams = {}
     for die in (0, 1, 2, 5):
         for number in (0, 1, 2, 5, 2**32, 2**32 + 1, 2**63 - 1):
-            for kind in range(7):
+            for kind in range(8):
                 streams["noise", die, number, kind] = noise_generator(die, number, kind)
             if number < 2**32:
                 for purpose in Purpose:
                     if purpose is not Purpose.NOISE:
                         streams[purpose, die, number] = tile_generator(die, number, purpose)
     words = {name: s.bit_generator.random_raw(32).tolist() for name, s in streams.items()}
-    assert len(words) == 4 * (7 * 7 + 4 * 4)
+    assert len(words) == 4 * (7 * 8 + 4 * 5)
     seen = [word for drawn in words.values() for word in drawn]
     assert len(set(seen)) == len(seen)
 
@@ -225,7 +225,7 @@ def test_a_saved_state_of_another_die_or_version_is_refused() -> None:
         open_die().thaw(state[: len(state) // 2])
     with pytest.raises(Refused, match="version 99"):
         open_die("emulator:40nm?tiles=1&die=1").thaw(
-            _edited(state, b'"version": 2', b'"version":99')
+            _edited(state, b'"version": 3', b'"version":99')
         )
 
 

@@ -34,7 +34,7 @@ class RelaxationLaw:
         middle, down, up = (_in_time(x, at, t, goes_on=True) for t in over[:3])
         tails = [_in_time(x, at, t, goes_on=False) for t in over[3:]]
         self._middle = as_f32(middle).reshape(-1)
-        self._spread = as_f32(np.stack([down, up], axis=-1)).reshape(-1)
+        self._spread = as_f32(law.spread_factor * np.stack([down, up], axis=-1)).reshape(-1)
         self._tail = as_f32(np.stack(tails, axis=-1) / 2).reshape(-1)
         early = np.interp(x, at, [law.early[0], *law.early])
         self._early, self._late = as_f32(early), as_f32(np.sqrt(1 - early**2))
@@ -43,7 +43,7 @@ class RelaxationLaw:
         """The row of each age; 0: no change yet. Ages beyond the table are at its end."""
         logarithm = np.log10(np.maximum(age_seconds, 10.0**self._first))
         row = np.rint((logarithm - self._first) * ROWS_PER_DECADE)
-        return np.minimum(row, DECADES * ROWS_PER_DECADE).astype(np.int32)
+        return np.asarray(np.minimum(row, DECADES * ROWS_PER_DECADE), dtype=np.int32)
 
     def change(self, g: F32, z: tuple[F32, F32], rows: NDArray[np.int32]) -> F32:
         """Conductance change of cells written at `g` with their draws `z`, at the age of `rows`."""
@@ -129,8 +129,10 @@ def hop_rate(law: Disturb, volts: float) -> float:
     and that 0.3 V is the most for a two-bit cell: W. Shim, Y. Luo, J. Seo, S. Yu, IRPS 2020,
     doi 10.1109/IRPS45951.2020.9129252.
     """
-    return law.hops_per_second * math.sinh(abs(volts) / law.volts_per_e) / math.sinh(
-        law.volts / law.volts_per_e
+    return (
+        law.hops_per_second
+        * math.sinh(abs(volts) / law.volts_per_e)
+        / math.sinh(law.volts / law.volts_per_e)
     )
 
 

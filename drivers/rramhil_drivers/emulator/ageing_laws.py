@@ -65,7 +65,8 @@ class Relaxation(Sourced):
     z1, z2 standard normal, fresh for each write: Tukey's h distribution with a tail of its own
     on each side. Between levels and between ages (in log time) all numbers are straight; the
     change is 0 up to a tenth of the first age, and beyond the last the last slope of `middle`,
-    `down` and `up` goes on, unless the spread falls. |n exp(...)| is cut at `largest`.
+    `down` and `up` goes on, unless the spread falls. |n exp(...)| is cut at `largest`. The whole
+    table of spreads is multiplied by `spread_factor`: 1 as fitted, other for a die of its own.
     """
 
     siemens: tuple[NotNegative, ...]
@@ -77,6 +78,7 @@ class Relaxation(Sourced):
     down_tail: tuple[Row, ...]
     up_tail: tuple[Row, ...]
     largest: Annotated[float, Field(gt=0, le=1000)]
+    spread_factor: NotNegative = 1.0
 
     @model_validator(mode="after")
     def _matching(self) -> Relaxation:

@@ -110,4 +110,4 @@ def hash_key(generator: np.random.Generator) -> int:
 def uniforms(cells: NDArray[np.int64], key: int) -> NDArray[np.float64]:
     """A number in (0, 1) for each of `cells`, always the same for the same key."""
     own = _mixed(cells.astype(np.uint32) ^ np.uint32(key & 0xFFFFFFFF))
-    return (own + 0.5) / 2.0**32
+    return (own.astype(np.float64) + 0.5) / 2.0**32

@@ -8,6 +8,7 @@ test setup of the RADAR arrays, A. Levy); their interval is not recorded, and a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..emulator.ageing_laws import Noise
 from ..emulator.chipfile import ChipFile, PulsedLaws
 from ..emulator.fluctuation import Fluctuation
 from .ages import EDGES, binned, shape
-from .relaxation import FULL_SCALE, ageing, shapes, technology
+from .relaxation import FULL_SCALE, ageing, rounded, shapes, technology
 from .rows import Compared, Curve
 from .sources import Measured
 
@@ -26,13 +27,16 @@ MICRO = 1e-6
 SERIES_HZ = 400.0
 SERIES_BAND = (0.1, 20.0)  # Hz, of the slope and the density at 1 Hz
 READS_BAND = (0.005, 0.1)  # per reading
-READS_INTERVAL = 0.2  # seconds, ours: within the traps' times, where the slope does not depend on it
+READS_INTERVAL = (
+    0.2  # seconds, ours: within the traps' times, where the slope does not depend on it
+)
 SEGMENTS = 8
 CELLS = 300
 COUNT = 2000
 SLOPE_ALLOWED = 0.3
 DRAWS = 200
-OF_RELAXATION = 0.6
+OF_RELAXATION = 0.45
+LEAST_WHITE = 3e-8  # siemens, of a cell that conducts nothing: a part of a reading step, ours
 UNIT = 1e-7
 HIGH_RESISTANCE = ((7.0, 11.0), (19.0, 29.0))  # uS: where the repeated readings lie
 
@@ -47,20 +51,21 @@ def spectrum(series: F64, hertz: float) -> tuple[F64, F64]:
     """(frequencies, one-sided power density of each row): P. D. Welch, IEEE TAE 15, 70 (1967)."""
     length = series.shape[-1] // SEGMENTS
     window = np.hanning(length)
-    total = 0.0
+    total = np.zeros((*series.shape[:-1], length // 2 + 1))
     for i in range(SEGMENTS):
         part = series[..., i * length : (i + 1) * length]
         part = (part - part.mean(axis=-1, keepdims=True)) * window
         total = total + np.abs(np.fft.rfft(part)) ** 2
     density = total * 2 / (SEGMENTS * hertz * np.sum(window**2))
-    return np.fft.rfftfreq(length, 1 / hertz)[1:], np.asarray(density)[..., 1:]
+    frequencies = np.fft.rfftfreq(length, 1 / hertz).astype(np.float64)
+    return frequencies[1:], np.asarray(density)[..., 1:]
 
 
 def line(frequencies: F64, density: F64, band: tuple[float, float]) -> tuple[F64, F64]:
     """(slope, log10 density at 1) of each row, over equal steps of log frequency."""
     edges = np.geomspace(*band, 13)
     x, y = [], []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         here = (frequencies >= low) & (frequencies < high)
         if here.any():
             x.append(np.log10(frequencies[here]).mean())
@@ -129,7 +134,7 @@ def fit(data: Measured, laws: PulsedLaws, say: Callable[[str], None]) -> PulsedL
     fast = spectrum(simulated(unit, flat, 1 / 40.0, white=False), 40.0)
     at_one = 10 ** np.median(line(*fast, SERIES_BAND)[1][moving(fast)])
     wander = np.median(simulated(unit, flat, READS_INTERVAL, white=False).std(axis=1))
-    knots = [(0.0, 0.0, 0.0)]
+    knots = [(0.0, LEAST_WHITE, 0.0)]
     most = _most_step(data, laws, unit)
     for siemens, readings in near_high_resistance(reads_of(data)):
         white = float(np.median(robust_white(readings)))
@@ -144,16 +149,15 @@ def fit(data: Measured, laws: PulsedLaws, say: Callable[[str], None]) -> PulsedL
         knots.append((siemens, float(robust_white(series)), float(step)))
     for siemens, white, step in knots:
         say(f"at {siemens / MICRO:.3g} uS: white {white / MICRO:.2g}, step {step / MICRO:.2g} uS")
-    siemens, white, steps = (tuple(float(f"{v:.3g}") for v in row) for row in zip(*knots, strict=True))
+    columns = [rounded(row) for row in zip(*knots, strict=True)]
     source = (
         "sd and step_siemens fitted by `rramhil twin fit`: up to 29 uS to repeated_reads_hrs (test "
         "setup of the RADAR arrays), above to noise_time_series_400hz, one cell a level "
-        "(technology A, RRAM relaxation master model, A. Levy 2021, MIT), a step at most what makes "
-        "0.6 of the spread of the table relaxation; number, spread, growth "
-        "and times of the traps by hand from the spread and the slopes between those cells"
+        "(technology A, RRAM relaxation master model, A. Levy 2021, MIT), a step at most what "
+        "makes 0.45 of the spread of the table relaxation; number, spread, growth and times of the traps by hand from the spread and the slopes between those cells"
     )
-    update = {"siemens": siemens, "sd": white, "step_siemens": steps, "source": source}
-    return laws.model_copy(update={"noise": law.model_copy(update=update)})
+    update = dict(zip(("siemens", "sd", "step_siemens"), columns, strict=True))
+    return laws.model_copy(update={"noise": law.model_copy(update={**update, "source": source})})
 
 
 def _most_step(data: Measured, laws: PulsedLaws, unit: Noise) -> Callable[[float], float]:

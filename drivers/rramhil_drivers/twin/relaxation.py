@@ -204,7 +204,7 @@ def _move(
 
 
 def smoothed(aim: dict[float, list[Shape]], counts: NDArray[Any]) -> dict[float, list[Shape]]:
-    """Tails, skew and drift with a part of their neighbours': hundreds of cells tell little of them.
+    """Tails, skew and drift with a part of their neighbours': hundreds of cells tell little.
 
     The spread stays as it was measured.
     """
@@ -276,7 +276,8 @@ def early_weights(data: Measured, measured: Ageing) -> F64:
         model = np.cos(np.subtract.outer(turned, turned))
         return np.asarray((model - corr)[np.triu_indices(count, 1)])
 
-    return np.asarray(np.sin(angles(least_squares(misfit, np.full(count, 0.25)).x)))
+    found = least_squares(misfit, np.full(count, 0.25)).x
+    return np.asarray(np.sin(angles(found)))
 
 
 def by_address(data: Measured, measured: Ageing) -> pd.DataFrame:
@@ -331,7 +332,7 @@ def _correlation(
     pair = wide[[c for c in wide.columns if c >= 0.99]].dropna().iloc[:, [0, -1]]
     kept = [i for i, age in enumerate(ages) if age >= 0.99]
     there = _rank_correlation(changes[kept[0]], changes[kept[-1]])
-    values = pair.to_numpy()
+    values: F64 = pair.to_numpy(np.float64)
     here = _rank_correlation(values[:, 0], values[:, 1])
     draws = []
     for _ in range(100):

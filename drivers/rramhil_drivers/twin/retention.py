@@ -74,10 +74,11 @@ def fit(data: Measured, laws: PulsedLaws, say: Callable[[str], None]) -> PulsedL
     reference = old.reference_kelvin if old else 25 + ZERO_CELSIUS
     energy = _energy(laws.relaxation, measured, full, reference)
     source = (
-        f"fitted by `rramhil twin fit` to bake_1h, technology {name} (RRAM relaxation master model, "
-        "A. Levy 2021, MIT), even blocks of 64 addresses: the spread after the mildest bake lies on "
-        f"the line of the room temperature in log time, sought within {ENERGIES[0]} to "
-        f"{ENERGIES[1]} eV; the bakes are rows of the relaxation table beyond the ages measured there"
+        f"fitted by `rramhil twin fit` to bake_1h, technology {name} (RRAM relaxation master "
+        "model, A. Levy 2021, MIT), even blocks of 64 addresses: the spread after the mildest bake "
+        "lies on the line of the room temperature in log time, sought within "
+        f"{ENERGIES[0]} to {ENERGIES[1]} eV; the bakes are rows of the relaxation table beyond the "
+        "ages measured there"
     )
     retention = Retention(source=source, activation_ev=energy, reference_kelvin=reference)
     say(f"activation energy {energy:.2f} eV")
@@ -137,21 +138,17 @@ def _with_bakes(
     here = [int(binned(np.array([level]), full)[0]) for level in law.siemens]
     aim = smoothed(aim, np.array([(where == b).sum() for b in bins]))
     at_levels = {age: [_between(levels, aim[age], x) for x in law.siemens] for age in aim}
-    law = matched(
-        laws, law, at_levels, list(law.siemens), starts, full, here, say, heated
-    )
+    law = matched(laws, law, at_levels, list(law.siemens), starts, full, here, say, heated)
     source = law.source if "bake_1h" in law.source else (
-        f"{law.source}; rows beyond the ages there: fitted to bake_1h of the same technology, at the "
-        "effective ages of the retention table"
+        f"{law.source}; rows beyond the ages there: fitted to bake_1h of the same technology, at "
+        "the effective ages of the retention table"
     )  # fmt: skip
     return laws.model_copy(update={"relaxation": law.model_copy(update={"source": source})})
 
 
 def _between(levels: list[float], of_levels: list[Shape], at: float) -> Shape:
     names = ("middle", "down", "up", "low_tail", "high_tail")
-    return Shape(
-        *(float(np.interp(at, levels, [getattr(s, n) for s in of_levels])) for n in names)
-    )
+    return Shape(*(float(np.interp(at, levels, [getattr(s, n) for s in of_levels])) for n in names))
 
 
 def _extended(law: Relaxation, aim: dict[float, list[Shape]], levels: list[float]) -> Relaxation:

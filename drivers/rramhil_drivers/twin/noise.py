@@ -180,9 +180,10 @@ def _most_step(data: Measured, laws: PulsedLaws, unit: Noise) -> Callable[[float
         if alone > 0.05:
             bounds.append([OF_RELAXATION * s.spread / alone if s else np.nan for s in found])
     where = binned(measured.first, FULL_SCALE[name])
-    levels = [np.median(measured.first[where == b]) for b in range(len(EDGES) - 1)]
-    narrowest = np.nanmin(bounds, axis=0)
-    return lambda siemens: float(np.interp(siemens, levels, narrowest))
+    narrowest = np.min(np.nan_to_num(bounds, nan=np.inf), axis=0)
+    held = [b for b in range(len(EDGES) - 1) if np.isfinite(narrowest[b])]
+    levels = [float(np.median(measured.first[where == b])) for b in held]
+    return lambda siemens: float(np.interp(siemens, levels, narrowest[held]))
 
 
 def moving(found: tuple[F64, F64]) -> NDArray[np.bool_]:

@@ -42,6 +42,7 @@ WIDER_THAN_LEVEL = 5e-6  # a wider spread would only be cut at the lowest conduc
 LARGEST_TAIL = 1.5
 NEIGHBOUR = 0.25  # weight of the tails at the next level and age
 LARGEST = 20.0
+LATER, LATER_WEIGHT = 0.99, 4.0  # seconds, and weight of correlations between such ages
 
 
 def technology(laws: PulsedLaws) -> str:
@@ -267,6 +268,9 @@ def early_weights(data: Measured, measured: Ageing) -> F64:
     scaled = wide / wide.abs().median()
     corr = 2 * np.sin(np.pi / 6 * scaled.rank().corr().to_numpy())
     count = len(corr)
+    # Two components cannot follow all pairs; waiting before a verify is a matter of seconds up.
+    later = np.array(sorted(measured.changes)) >= LATER
+    weights = np.where(np.logical_and.outer(later, later), LATER_WEIGHT, 1.0)
 
     def angles(x: F64) -> F64:
         return np.asarray(np.maximum(np.pi / 2 - np.cumsum(np.abs(x)), 0.0))
@@ -274,7 +278,7 @@ def early_weights(data: Measured, measured: Ageing) -> F64:
     def misfit(x: F64) -> F64:
         turned = angles(x)
         model = np.cos(np.subtract.outer(turned, turned))
-        return np.asarray((model - corr)[np.triu_indices(count, 1)])
+        return np.asarray((weights * (model - corr))[np.triu_indices(count, 1)])
 
     found = least_squares(misfit, np.full(count, 0.25)).x
     return np.asarray(np.sin(angles(found)))

@@ -27,6 +27,8 @@ from .ages import (
 from .relaxation import (
     FULL_SCALE,
     SIMULATED,
+    Ageing,
+    ageing,
     bin_text,
     matched,
     rounded,
@@ -72,7 +74,7 @@ def fit(data: Measured, laws: PulsedLaws, say: Callable[[str], None]) -> PulsedL
         return laws
     old = laws.retention
     reference = old.reference_kelvin if old else 25 + ZERO_CELSIUS
-    energy = _energy(laws.relaxation, measured, full, reference)
+    energy = _energy(ageing(data, name), measured, full, reference)
     source = (
         f"fitted by `rramhil twin fit` to bake_1h, technology {name} (RRAM relaxation master "
         "model, A. Levy 2021, MIT), even blocks of 64 addresses: the spread after the mildest bake "
@@ -86,26 +88,23 @@ def fit(data: Measured, laws: PulsedLaws, say: Callable[[str], None]) -> PulsedL
 
 
 def _energy(
-    law: Relaxation, measured: dict[float, tuple[F64, F64]], full: float, reference: float
+    written: Ageing, measured: dict[float, tuple[F64, F64]], full: float, reference: float
 ) -> float:
     """Activation energy in electronvolt, two digits."""
     mildest = min(measured)
-    ages = [i for i, s in enumerate(law.seconds) if s <= 2e5]
+    ages = sorted(written.changes)
     last, before = ages[-1], ages[-3]
-    spread = (np.array(law.down_siemens) + np.array(law.up_siemens)) / 2
-    decades = np.log10(law.seconds[last] / law.seconds[before])
-    found = []
-    for b, one in enumerate(shapes(*measured[mildest], full)):
-        if one is None:
+    end, earlier = (shapes(written.starts[a], written.changes[a], full) for a in (last, before))
+    needed = []
+    for b, baked in enumerate(shapes(*measured[mildest], full)):
+        at_end, at_before = end[b], earlier[b]
+        if baked is None or at_end is None or at_before is None:
             continue
-        starts = measured[mildest][0]
-        level = float(np.median(starts[binned(starts, full) == b]))
-        end, earlier = (float(np.interp(level, law.siemens, spread[i])) for i in (last, before))
-        slope = (end - earlier) / decades
-        if slope > 0 and one.spread > end:
-            found.append(np.log10(law.seconds[last] / HOUR) + (one.spread - end) / slope)
+        slope = (at_end.spread - at_before.spread) / np.log10(last / before)
+        if slope > 0 and baked.spread > at_end.spread:
+            needed.append(np.log10(last / HOUR) + (baked.spread - at_end.spread) / slope)
     colder = (1 / reference - 1 / mildest) / BOLTZMANN_EV / np.log(10)
-    return round(float(np.clip(np.median(found) / colder, *ENERGIES)), 2)
+    return round(float(np.clip(np.median(needed) / colder, *ENERGIES)), 2)
 
 
 def _with_bakes(

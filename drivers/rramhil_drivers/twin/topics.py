@@ -27,7 +27,7 @@ TOPICS = {
     "write_verify": Topic("write_verify", ("write_verify_eval",)),
     "noise": Topic("noise", ("noise_time_series_400hz",)),
     "relaxation": Topic("relaxation", ("relaxation",)),
-    "retention": Topic("retention", ("bake_1h",)),
+    "retention": Topic("retention", ("bake_1h", "relaxation")),
     "forming": Topic("forming", ("forming",)),
     "cycling": Topic("cycling", ("cycling_300",)),
 }

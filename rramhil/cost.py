@@ -2,7 +2,8 @@
 
 Each is counted on its own and never mixed: device seconds come from the device's clock as the
 ledger recorded it (chosen delays apart), host seconds from this machine, pulses and reads are
-cell by cell, joules are an estimate (V^2 x last read conductance x width, by the ledger).
+cell by cell, joules are estimates by the ledger (see `rramhil.ledger.tally.Energy`): of the pulses,
+of the readings (without the sense amplifiers), and of the conversions of products.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ class Cost(BaseModel):
     reads: int = Field(0, description="cell reads")
     high_voltage_volt_seconds: float = Field(0.0, description="wear: sum of V x width")
     joules_estimate: float = Field(0.0, description="pulses only: sum of V^2 x last G x width")
+    read_joules_estimate: float = Field(0.0, description="cells at the read voltage, V^2 G time")
+    product_joules_estimate: float = Field(
+        0.0, description="conversions of in-situ products, at what the device says one takes"
+    )
     digital_parameters: int = Field(
         0, description="trained numbers in digital memory, retrained biases included"
     )

@@ -106,12 +106,13 @@ class Range:
         """The first value that is out of range, off the grid or not a number, or None."""
         floats = np.atleast_1d(np.asarray(values, dtype=np.float64))
         slack = 1e-9 * max(abs(self.low), abs(self.high))
-        bad = ~((floats >= self.low - slack) & (floats <= self.high + slack))
+        low, high = self.low - slack, self.high + slack
+        good = (floats >= low) & (floats <= high)
         if self.step > 0:
             with np.errstate(invalid="ignore"):
-                codes = floats / self.step
-                bad |= ~(np.abs(codes - np.round(codes)) < 1e-3)
-        return float(floats[np.argmax(bad)]) if bad.any() else None
+                codes = floats * (1 / self.step)
+                good &= np.abs(codes - np.rint(codes), out=codes) < 1e-3
+        return None if good.all() else float(floats[np.argmin(good)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +120,8 @@ class ReadLimits:
     """How conductance is read: `lowest`..`highest` siemens in steps of `lsb` siemens.
 
     Below `lowest` a cell reads 0, above `highest` (or in compliance) inf, no answer is NaN.
-    `volts` and `gate_volts` are the read bias, `seconds` the time for one group of at most
-    `cells_at_once` cells. `references`: conductances of a threshold reader (a macro whose
-    converter is a comparator), empty for a linear one.
+    `volts` and `gate_volts` are the read bias, `seconds` the time of a group of `cells_at_once`
+    cells at most. `references`: of a threshold reader (a comparator), empty for a linear one.
     """
 
     lowest: float
@@ -151,7 +151,8 @@ class MvmLimits:
 
     At most `rows_at_once` rows are summed in one conversion, in `row_order` ("index": fixed
     groups of rows; "next_nonzero": the next rows with a non-zero input bit). A converter
-    code is `amps_per_code` and saturates at 2**converter_bits - 1.
+    code is `amps_per_code` and saturates at 2**converter_bits - 1. `bits_at_once`: input bits of
+    one conversion (1: bit by bit). `seconds` and `joules` (of a column; 0: unknown) of one.
     """
 
     input_bits: int
@@ -160,6 +161,8 @@ class MvmLimits:
     amps_per_code: float
     row_order: str = "index"
     seconds: float = 0.0
+    bits_at_once: int = 1
+    joules: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +187,10 @@ class KnobLimits:
 class Spec:
     """What a die is and what it allows. Final once a device is connected.
 
-    `volatile`: the array dies with this process (an in-process emulator), so nothing needs
-    an fsync and the die is rebuilt from its ledger. `newborn`: this silicon starts its life
-    now; what the ledger says of earlier lives under the same serial does not hold for it.
-    `home`: the folder that keeps a volatile die between runs (its ledger and saved states);
-    empty: the user's data folder.
+    `volatile`: the array dies with this process (an in-process emulator): nothing needs an fsync,
+    the die is rebuilt from its ledger. `newborn`: this silicon starts its life now; earlier lives
+    under the same serial do not count. `home`: the folder that keeps a volatile die between runs
+    (its ledger and saved states); empty: the user's data folder.
     """
 
     model: str
@@ -241,7 +243,8 @@ class Spec:
                 f"{flat.shape}; spec.cells(tile, row, column) makes one"
             )
         flat = flat.astype(np.int64, copy=False)
-        if flat.size == 0:
+        rising = bool((flat[1:] > flat[:-1]).all())
+        if flat.size == 0 or (rising and flat[0] >= 0 and flat[-1] < self.size):
             return flat
         if flat.min() < 0 or flat.max() >= self.size:
             worst = int(flat.max()) if flat.max() >= self.size else int(flat.min())
@@ -249,12 +252,11 @@ class Spec:
                 f"cell {worst} does not exist: {self.serial} has cells 0 to {self.size - 1} "
                 f"({self.tiles} x {self.rows} x {self.cols})"
             )
-        if flat.size > 1 and not bool(np.all(flat[1:] > flat[:-1])):
-            low = int(flat.min())
-            counts = np.bincount(flat - low)
-            if counts.max() > 1:
-                twice = low + int(np.argmax(counts > 1))
-                raise Refused(f"cell {twice} is named twice in one call; name each cell once")
+        low = int(flat.min())
+        counts = np.bincount(flat - low)
+        if counts.max() > 1:
+            twice = low + int(np.argmax(counts > 1))
+            raise Refused(f"cell {twice} is named twice in one call; name each cell once")
         return flat
 
     def check_pulse(self, pulse: Pulse) -> None:
@@ -484,10 +486,9 @@ class Driver:
     """What a driver package announces under the entry-point group `rramhil.drivers`.
 
     Importing the module that holds this record must not import the driver itself: `open`
-    does that when it is called. `options` maps each address option to its meaning; any
-    other option in an address is refused before `open` is called. `faults` names the fault
-    options that tests may ask for (only an emulated die can have them). `volatile`: all its
-    devices end with the process that opens them (`Spec.volatile`), so they need none of their own.
+    does that when it is called. `options`: each address option and its meaning; any other is
+    refused before `open` is called. `faults`: options that tests may ask for (of an emulated die).
+    `volatile`: its devices end with the process that opens them, and need none of their own.
     """
 
     summary: str

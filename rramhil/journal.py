@@ -21,7 +21,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -126,12 +125,12 @@ class Journal(Wrapped, Connected):
         with self._call():
             before = self.inner.clock.now()
             codes = np.asarray(inputs)
-            entry = Entry("mvm", cells=len(codes) if codes.ndim else 0, before=before)
-            entry = replace(entry, data={"tile": int(tile)})
+            count = len(codes) if codes.ndim else 0
+            entry = Entry("mvm", cells=count, before=before, data={"tile": int(tile)})
             sums = self._observe(entry, {"inputs": codes}, lambda: self.inner.mvm(tile, inputs))
-            entry = replace(entry, after=self.inner.clock.now())
+            entry = entry._replace(after=self.inner.clock.now())
             sums = np.asarray(sums, dtype=np.int64)
-            self.ledger.append(replace(entry, body=encode({"inputs": codes, "sums": sums})))
+            self.ledger.append(entry._replace(body=encode({"inputs": codes, "sums": sums})))
             return sums
 
     def program(self, cells: ArrayLike, low: ArrayLike, high: ArrayLike) -> Programmed:
@@ -255,11 +254,10 @@ class Journal(Wrapped, Connected):
             flat = np.asarray(cells)
             entry = Entry("read", cells=flat.size, before=self.inner.clock.now(), data=data)
             siemens = self._observe(entry, {"cells": flat}, lambda: self.inner.read(cells))
-            entry = replace(entry, after=self.inner.clock.now())
             siemens = np.asarray(siemens, dtype=np.float32)
             flat = flat.astype(np.int64, copy=False)
             body = encode({"cells": flat, "siemens": siemens}, self._lsb)
-            self.ledger.append(replace(entry, body=body))
+            self.ledger.append(entry._replace(after=self.inner.clock.now(), body=body))
             if self._in_doubt:
                 self._doubt[flat] = False
                 self._in_doubt = bool(self._doubt.any())
@@ -271,7 +269,7 @@ class Journal(Wrapped, Connected):
             return act()
         except DeviceError as error:
             phase = "refused" if isinstance(error, Refused) else "unknown"
-            self._fail(replace(entry, phase=phase), error, asked)
+            self._fail(entry._replace(phase=phase), error, asked)
             raise
 
     def _transact(
@@ -286,7 +284,7 @@ class Journal(Wrapped, Connected):
         last, number = self.ledger.row, 0
         try:
             number = self._intend(intent)
-            intent = replace(intent, before=self.inner.clock.now())
+            intent = intent._replace(before=self.inner.clock.now())
             result = act()
         except Refused as error:
             if number:
@@ -302,7 +300,7 @@ class Journal(Wrapped, Connected):
             raise
         try:
             outcome = self._outcome(intent, number, "done")
-            self.ledger.append(replace(outcome, body=answer(result) if answer else None))
+            self.ledger.append(outcome._replace(body=answer(result) if answer else None))
         except BaseException as error:
             self._doubt_cells(cells)
             if not isinstance(error, LedgerError):
@@ -329,7 +327,7 @@ class Journal(Wrapped, Connected):
 
     def _outcome(self, intent: Entry, number: int, phase: str) -> Entry:
         after = self.inner.clock.now()
-        return replace(intent, phase=phase, intent=number, after=after, body=None)
+        return intent._replace(phase=phase, intent=number, after=after, body=None)
 
     def _fail(self, entry: Entry, error: BaseException, arrays: Mapping[str, Any]) -> None:
         """Record a failure. When even that fails, the intent on disk says enough."""
@@ -337,7 +335,7 @@ class Journal(Wrapped, Connected):
         maybe = error.maybe if isinstance(error, DeviceError) else np.empty(0, dtype=np.int64)
         kept = {k: v for k, v in {"maybe": maybe, **arrays}.items() if np.size(v)}
         after = entry.after if entry.after is not None else self.inner.clock.now()
-        full = replace(entry, data=data, after=after, body=encode(kept) if kept else None)
+        full = entry._replace(data=data, after=after, body=encode(kept) if kept else None)
         with suppress(LedgerError):
             self.ledger.append(full, commit=True)
 
@@ -371,14 +369,13 @@ def _with_stress(intent: Entry, pulse: Pulse) -> Entry:
     """The summary columns of a pulse; nothing for one without cells."""
     if not len(pulse):
         return intent
-    high = np.abs(pulse.volts)
-    total = float(high.sum() if HIGH_VOLTS <= 0 else high[high >= HIGH_VOLTS].sum())
-    return replace(
-        intent,
-        min_volts=float(pulse.volts.min()),
-        max_volts=float(pulse.volts.max()),
-        volt_seconds=total * pulse.seconds,
-    )
+    low, high = float(pulse.volts.min()), float(pulse.volts.max())
+    size = np.abs(pulse.volts)
+    if max(-low, high) < HIGH_VOLTS:
+        total = 0.0
+    else:
+        total = float(size.sum() if HIGH_VOLTS <= 0 else size[size >= HIGH_VOLTS].sum())
+    return intent._replace(min_volts=low, max_volts=high, volt_seconds=total * pulse.seconds)
 
 
 def _grids(device: Device, kind: Kind) -> dict[str, float]:

@@ -181,6 +181,8 @@ class Session:
             reads=totals.reads,
             high_voltage_volt_seconds=totals.volt_seconds,
             joules_estimate=totals.joules,
+            read_joules_estimate=totals.read_joules,
+            product_joules_estimate=totals.product_joules,
             **work.digital,
         )
 

@@ -154,6 +154,14 @@ class Target:
         """The targets of some cells."""
         return Target(self.low[which], self.high[which], self.gate_volts[which])
 
+    def for_readings(self) -> Target:
+        """This target with its windows in float32, which readings are: the same readings lie
+        inside, because both ends are rounded inwards. Unchanged where nothing would be left."""
+        low, high = self.low.astype(np.float32), self.high.astype(np.float32)
+        low = np.where(low < self.low, np.nextafter(low, np.float32(np.inf)), low)
+        high = np.where(high > self.high, np.nextafter(high, np.float32(-np.inf)), high)
+        return Target(low, high, self.gate_volts) if bool(np.all(low <= high)) else self
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
@@ -187,16 +195,10 @@ class State:
 
     def take(self, which: NDArray[np.integer] | Bools) -> State:
         """The state of some cells."""
-        return State(*(getattr(self, name)[which] for name in self.__slots__))
-
-    def put(self, which: NDArray[np.integer], part: State) -> State:
-        """This state with that of some cells replaced."""
-        merged = []
-        for name in self.__slots__:
-            values = getattr(self, name).copy()
-            values[which] = getattr(part, name)
-            merged.append(values)
-        return State(*merged)
+        return State(
+            self.heading[which], self.step[which], self.coarse[which],
+            self.sets[which], self.resets[which], self.spent[which],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,49 +234,64 @@ def next_pulses(
     has risen beyond the range of `spec`, and it is marked spent. Voltages are rounded to the
     grid of `spec`; any other one out of range is refused by the device, not shortened here.
     """
-    able = ~np.isnan(reading) & ~state.spent
-    first = (state.heading == 0) if recipe.first_reset else np.zeros(cells.size, bool)
-    lower = able & ((reading > target.high) | first)
-    below = able & (reading < target.low) & ~lower
-    turn = np.where(lower, np.int8(-1), np.int8(1))
-    step = np.where(turn == state.heading, state.step + 1, 0)
-    coarse_now = below & state.coarse
-    step = np.where(coarse_now, -1, step).astype(np.int32)
-    volts, gates = _set_volts(step, coarse_now, target.gate_volts, recipe, bias, spec)
-    past = below & (step > 0) & _beyond(gates, recipe, spec)
-    raise_ = below & ~past
-    pulsed = lower | raise_
-    after = State(
-        heading=np.where(pulsed, turn, state.heading).astype(np.int8),
-        step=np.where(pulsed, step, state.step).astype(np.int32),
-        coarse=state.coarse & ~raise_,
-        sets=(state.sets + raise_).astype(np.int32),
-        resets=(state.resets + lower).astype(np.int32),
-        spent=state.spent | past,
-    )
+    lower, raise_ = reading > target.high, reading < target.low
+    first = None
+    if recipe.first_reset:
+        first = state.heading == 0
+        lower |= first & ~np.isnan(reading)
+        raise_ &= ~lower
+    if state.spent.any():
+        lower &= ~state.spent
+        raise_ &= ~state.spent
+    down, up = np.flatnonzero(lower), np.flatnonzero(raise_)
+    heading, step, spent = state.heading.copy(), state.step.copy(), state.spent
+    coarse = state.coarse
     pulses = []
-    if lower.any():
-        lines = _reset_volts(after.step[lower], first[lower], recipe, bias)
-        pulses.append(reset_pulse(cells[lower], lines, bias, spec))
-    if raise_.any():
-        pulses.append(set_pulse(cells[raise_], volts[raise_], gates[raise_], bias, spec))
-    return pulses, after
+    if down.size:
+        step[down] = _next_step(step[down], heading[down] == -1)
+        lines = _reset_volts(step[down], None if first is None else first[down], recipe, bias)
+        pulses.append(reset_pulse(cells[down], lines, bias, spec))
+    if up.size:
+        steps = _next_step(step[up], heading[up] == 1)
+        roughly = coarse[up] if coarse.any() else None
+        if roughly is not None:
+            steps[roughly] = -1
+        volts, gates = _set_volts(steps, roughly, target.gate_volts[up], recipe, bias, spec)
+        past = (steps > 0) & _beyond(gates, recipe, spec)
+        if past.any():
+            spent = spent.copy()
+            spent[up[past]] = True
+            raise_[up[past]] = False
+            within = np.flatnonzero(~past)
+            up, steps, volts, gates = up[within], steps[within], volts[within], gates[within]
+        step[up] = steps
+        coarse = coarse & ~raise_ if roughly is not None else coarse
+        if up.size:
+            pulses.append(set_pulse(cells[up], volts, gates, bias, spec))
+    heading[down], heading[up] = -1, 1
+    return pulses, State(heading, step, coarse, state.sets + raise_, state.resets + lower, spent)
 
 
-def _reset_volts(step: Counts, first: Bools, recipe: Recipe, bias: Bias) -> Floats:
-    ramp = Ramp(start=bias.reset_volts, step=bias.reset_step_volts, stop=bias.reset_stop_volts)
-    if isinstance(recipe, SDR):
-        stop = max(recipe.fine_reset.stop, bias.reset_stop_volts)
-        fine = recipe.fine_reset.model_copy(update={"stop": stop})
-        return np.where(first, bias.reset_volts, fine.at(np.maximum(step, 0)))
-    return ramp.at(step)
+def _next_step(step: Counts, same: Bools) -> Counts:
+    """Pulses since the heading changed: one more where it stays the `same`, else 0."""
+    return (step + 1) * same
+
+
+def _reset_volts(step: Counts, first: Bools | None, recipe: Recipe, bias: Bias) -> Floats:
+    if not isinstance(recipe, SDR):
+        return np.minimum(bias.reset_volts + bias.reset_step_volts * step, bias.reset_stop_volts)
+    fine, stop = recipe.fine_reset, max(recipe.fine_reset.stop, bias.reset_stop_volts)
+    volts = np.minimum(fine.start + fine.step * step, stop)
+    return volts if first is None else np.where(first, bias.reset_volts, volts)
 
 
 def _set_volts(
-    step: Counts, coarse: Bools, nominal: Floats, recipe: Recipe, bias: Bias, spec: Spec
+    step: Counts, coarse: Bools | None, nominal: Floats, recipe: Recipe, bias: Bias, spec: Spec
 ) -> tuple[Floats, Floats]:
     full = np.full(step.size, bias.set_volts)
     if isinstance(recipe, SDR):
+        if coarse is None:
+            return recipe.fine_set.at(step), nominal
         return np.where(coarse, full, recipe.fine_set.at(np.maximum(step, 0))), nominal
     if isinstance(recipe, FPPV):
         return full, nominal
@@ -338,42 +355,33 @@ def program(
     given up.
     """
     bias = bias or Bias()
-    coarse = recipe.first_reset and isinstance(recipe, SDR)
-    state = State.fresh(cells.size, coarse)
+    state = State.fresh(cells.size, coarse=recipe.first_reset and isinstance(recipe, SDR))
     siemens = np.full(cells.size, np.nan, np.float32)
-    inside = np.zeros(cells.size, bool)
-    given_up = np.zeros(cells.size, bool)
+    inside, given_up = np.zeros(cells.size, bool), np.zeros(cells.size, bool)
+    sets, resets = np.zeros(cells.size, np.int32), np.zeros(cells.size, np.int32)
+    open_, going, window = np.arange(cells.size), cells, target.for_readings()
     number = 0
     while True:
-        open_ = np.flatnonzero(~inside & ~given_up)
-        reading = device.read(cells[open_])
-        siemens[open_] = reading
-        part = state.take(open_)
-        window = target.take(open_)
+        reading = device.read(going)
         hit = (reading >= window.low) & (reading <= window.high)
         if recipe.first_reset:
-            hit &= part.heading != 0
-        inside[open_] = hit
-        spent = part.spent | (part.sets + part.resets >= recipe.max_pulses)
-        given_up[open_] = ~hit & (spent | np.isnan(reading))
+            hit &= state.heading != 0
+        lost = (state.sets + state.resets >= recipe.max_pulses) | state.spent | np.isnan(reading)
+        lost &= ~hit
+        siemens[open_], inside[open_], given_up[open_] = reading, hit, lost
+        sets[open_], resets[open_] = state.sets, state.resets
         yield Round(
-            number, siemens.copy(), inside.copy(), given_up.copy(), state.sets, state.resets
+            number, siemens.copy(), inside.copy(), given_up.copy(), sets.copy(), resets.copy()
         )
-        going = ~inside[open_] & ~given_up[open_]
-        if not going.any():
+        left = np.flatnonzero(~(hit | lost))
+        if not left.size:
             return
-        pulses, after = next_pulses(
-            cells[open_][going],
-            reading[going],
-            window.take(going),
-            part.take(going),
-            recipe,
-            bias,
-            device.spec,
-        )
+        if left.size < open_.size:
+            open_, going, reading = open_[left], going[left], reading[left]
+            window, state = window.take(left), state.take(left)
+        pulses, state = next_pulses(going, reading, window, state, recipe, bias, device.spec)
         for pulse in pulses:
             device.apply(pulse)
-        state = state.put(open_[going], after)
         number += 1
 
 

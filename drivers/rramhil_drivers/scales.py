@@ -44,6 +44,7 @@ _ROW_ORDERS = ("index", "next_nonzero")
 _MOST_SUM_BITS = 48
 
 _FEMTO = 1e15
+_ATTO = 1e18
 _NANOSECOND = 1e-9
 _GATE, _LIMIT = 1, 2
 _GEOMETRY = struct.Struct("<III")
@@ -51,6 +52,7 @@ _READING = struct.Struct("<qqqqqHBq")
 _PULSES = struct.Struct("<BHB")
 _RANGE = struct.Struct("<qqq")
 _PRODUCT = struct.Struct("<BBBBHqq")
+_PRODUCT_MORE = struct.Struct("<Bq")
 _PROGRAM = struct.Struct("<HHH")
 _KNOB = struct.Struct("<qqqHB")
 
@@ -93,7 +95,9 @@ def _announced_product(spec: Spec) -> MvmLimits | None:
     if not requests.vectors_per_frame(spec.rows, limits.input_bits, spec.cols, bits):
         return None
     amps = _femto(limits.amps_per_code) / _FEMTO
-    return replace(limits, amps_per_code=amps, seconds=_femto(limits.seconds) / _FEMTO)
+    joules = round(limits.joules * _ATTO) / _ATTO
+    seconds = _femto(limits.seconds) / _FEMTO
+    return replace(limits, amps_per_code=amps, seconds=seconds, joules=joules)
 
 
 def product_sum_bits(limits: MvmLimits, rows: int) -> int:
@@ -163,10 +167,13 @@ def pack_spec(spec: Spec, firmware: str) -> tuple[tuple[int, bytes], ...]:
 
 
 def _pack_product(limits: MvmLimits, sum_bits: int) -> bytes:
-    return _PRODUCT.pack(
+    head = _PRODUCT.pack(
         limits.input_bits, limits.converter_bits, sum_bits, _ROW_ORDERS.index(limits.row_order),
         limits.rows_at_once, _femto(limits.amps_per_code), _femto(limits.seconds),
     )  # fmt: skip
+    if (limits.bits_at_once, limits.joules) == (1, 0.0):
+        return head
+    return head + _PRODUCT_MORE.pack(limits.bits_at_once, round(limits.joules * _ATTO))
 
 
 def _pack_knob(name: str, knob: KnobLimits) -> bytes:
@@ -205,7 +212,7 @@ def sum_bits(reply: wire.HelloReply) -> int:
     """Bits of the sums of a product; 0 on a board without. Raises `wire.Garbled`."""
     for tag, data in reply.fields:
         if tag == PRODUCT:
-            return int(wire.unpack_struct(_PRODUCT, data)[2])
+            return int(wire.unpack_struct(_PRODUCT, data, exact=False)[2])
     return 0
 
 
@@ -220,7 +227,12 @@ def _check_product(spec: Spec, bits: int) -> None:
 
 
 def _unpack_product(data: bytes) -> MvmLimits:
-    inputs, converter, _, order, rows, amps, seconds = wire.unpack_struct(_PRODUCT, data)
+    head = wire.unpack_struct(_PRODUCT, data, exact=False)
+    inputs, converter, _, order, rows, amps, seconds = head
+    more = data[_PRODUCT.size :]
+    at_once, joules = wire.unpack_struct(_PRODUCT_MORE, more) if more else (1, 0)
+    if not (1 <= at_once <= inputs and joules >= 0):
+        raise wire.Garbled(f"a product of {at_once} of {inputs} input bits at once")
     if not (1 <= inputs <= 16 and 1 <= converter <= 16 and rows >= 1 and order < 2 and amps > 0):
         raise wire.Garbled(f"a product of {inputs} bits in, {converter} bits out, order {order}")
     return MvmLimits(
@@ -230,6 +242,8 @@ def _unpack_product(data: bytes) -> MvmLimits:
         amps_per_code=amps / _FEMTO,
         row_order=_ROW_ORDERS[order],
         seconds=seconds / _FEMTO,
+        bits_at_once=at_once,
+        joules=joules / _ATTO,
     )
 
 

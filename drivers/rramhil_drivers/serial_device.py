@@ -183,7 +183,7 @@ class SerialDevice(Device):
             return super().program(cells, low, high)
         flat = self.spec.check_cells(cells)
         low_codes, high_codes = scales.window_codes(flat, low, high, self.spec)
-        parts = self._parts(flat.size)
+        parts = _slices(flat.size, _whole_groups(self._cells_per_frame, limits.cells_at_once))
         longest = max((p.seconds.high for p in self.spec.pulses.values()), default=0.0)
         each = limits.attempts * (longest + self.spec.reading.seconds)
 
@@ -417,6 +417,11 @@ class DieClock(Clock):
         if not 0 <= seconds < 2**63 / 1e9:
             raise ValueError(f"cannot sleep {seconds} s; device time only moves forward")
         self._last = self._device.die_seconds(seconds)
+
+
+def _whole_groups(cells: int, group: int) -> int:
+    """The most cells up to `cells` that cut no group in two; `cells` where a group is larger."""
+    return cells - cells % group if group <= cells else cells
 
 
 def _slices(count: int, step: int) -> list[slice]:

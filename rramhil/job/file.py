@@ -12,6 +12,7 @@ from rramhil.census import Thresholds
 from rramhil.characterise import Plan, rising
 from rramhil.mapping import Levels, find_scheme
 from rramhil.schema import FileError, Seconds, Siemens, Strict, check, read_toml
+from rramhil.trim import TrimSettings
 from rramhil.tune import Forming
 from rramhil.verify import SDR, Bias, PulseVolts, Recipe
 from rramhil.words import nearest
@@ -161,6 +162,13 @@ class Program(_Step):
     )
 
 
+class Trim(_Step):
+    """Measure the columns in situ on what the cells hold, and set their references."""
+
+    do: Literal["trim"]
+    settings: TrimSettings = TrimSettings()
+
+
 class Evaluate(_Step):
     """Accuracy on the test images from conductances read `delay` after the last write."""
 
@@ -210,7 +218,7 @@ class Report(_Step):
 
 Recover = Annotated[RecoverRVW | RecoverRSA, Field(discriminator="method")]
 Step = Annotated[
-    Scan | Form | Tune | Characterise | Program | Evaluate | Recover | Report,
+    Scan | Form | Tune | Characterise | Program | Trim | Evaluate | Recover | Report,
     Field(discriminator="do"),
 ]
 
@@ -242,7 +250,10 @@ class JobFile(Strict):
     def _in_order(self) -> JobFile:
         before: set[str] = set()
         for name, step in zip(self.step_names(), self.steps, strict=True):
-            if isinstance(step, (Evaluate, RecoverRVW, RecoverRSA)) and "program" not in before:
+            if (
+                isinstance(step, (Trim, Evaluate, RecoverRVW, RecoverRSA))
+                and "program" not in before
+            ):
                 raise ValueError(
                     f"the step {name!r} needs cells that hold the network; "
                     f"put a step 'program' before {name!r}"

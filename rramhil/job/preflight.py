@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rramhil.device import Kind, PulseLimits, Range, Refused, Spec
-from rramhil.job.file import Characterise, Form, JobFile, Program, RecoverRVW, Scan, Tune
+from rramhil.job.file import Characterise, Form, JobFile, Program, RecoverRVW, Scan, Trim, Tune
+from rramhil.trim import check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
 
@@ -39,6 +40,8 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 _check_form(step, where, limits)
             case Tune():
                 _check_tune(step, where, limits)
+            case Trim():
+                check_trim(spec)
             case Characterise():
                 _check_characterise(step, where, limits)
             case Program(how="verify") | RecoverRVW():

@@ -22,8 +22,10 @@ from rramhil.job.file import (
     RecoverRVW,
     Scan,
     Step,
+    Trim,
     Tune,
 )
+from rramhil.job.trimming import trim
 from rramhil.job.work import Arrays, Tick, Ticks, Work, note_yield
 from rramhil.nn.network import Images, accuracy_of
 from rramhil.recover.cost import digital_cost
@@ -48,6 +50,8 @@ def run_step(work: Work, step: Step, generator: np.random.Generator) -> Ticks:
             return characterise_cells(work, step, generator)
         case Program():
             return first_program(work, step)
+        case Trim():
+            return trim(work, step, generator)
         case Evaluate():
             return evaluate(work, step)
         case RecoverRVW():

@@ -6,12 +6,12 @@ is written. `rramhil.journal` puts a device's calls into it.
 
 from rramhil.ledger.reader import LedgerReader as LedgerReader
 from rramhil.ledger.reader import Session as Session
-from rramhil.ledger.reader import Totals as Totals
 from rramhil.ledger.reader import Verdict as Verdict
 from rramhil.ledger.schema import HIGH_VOLTS as HIGH_VOLTS
 from rramhil.ledger.schema import Entry as Entry
 from rramhil.ledger.schema import LedgerError as LedgerError
 from rramhil.ledger.schema import Row as Row
 from rramhil.ledger.table import export as export
+from rramhil.ledger.tally import Totals as Totals
 from rramhil.ledger.tally import Wear as Wear
 from rramhil.ledger.writer import Ledger as Ledger

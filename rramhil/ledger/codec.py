@@ -9,7 +9,9 @@ Multi-byte codes are stored low bytes first, then high bytes: the high ones comp
 
 from __future__ import annotations
 
+import math
 import struct
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +32,16 @@ _BODY_VERSION = 1
 Array = NDArray[Any]
 
 
+class _Own(threading.local):
+    """A compressor for each thread: one costs more to make than a small body to compress."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=1, write_checksum=False)
+
+
+_own = _Own()
+
+
 class CodecError(ValueError):
     """A body that this version did not write, or that was damaged."""
 
@@ -43,7 +55,7 @@ def encode(arrays: Mapping[str, Array], grids: Mapping[str, float] | None = None
         coding, dtype, payload = _code(array.reshape(-1), (grids or {}).get(name, 0.0))
         head = _HEAD.pack(NAMES.index(name), coding, dtype, array.ndim, len(payload))
         parts += [head, struct.pack(f"<{array.ndim}I", *array.shape), payload]
-    return zstandard.ZstdCompressor(level=1, write_checksum=False).compress(b"".join(parts))
+    return _own.compressor.compress(b"".join(parts))
 
 
 def decode(body: bytes, only: frozenset[str] | None = None) -> dict[str, Array]:
@@ -153,30 +165,31 @@ def _code_floats(flat: Array, grid: float) -> tuple[int, bytes] | None:
         return None
     with np.errstate(all="ignore"):
         scaled = np.rint(flat * flat.dtype.type(1 / grid))
-        finite = np.isfinite(flat)
-        plain = bool(finite.all())
-        if not plain:
-            scaled[~finite] = 0
         low, high = float(scaled.min()), float(scaled.max())
+        finite = None
+        if not (math.isfinite(low) and math.isfinite(high)):
+            finite = np.isfinite(flat)
+            scaled[~finite] = 0
+            low, high = float(scaled.min()), float(scaled.max())
         if not (high - low < _INF):
             return None
         if low >= 0 and high < _INF:
-            coded = _on_grid(flat, scaled, finite, plain, grid)
+            coded = _on_grid(flat, scaled, finite, high, grid)
             if coded:
                 return coded
-        return _short_list(flat, scaled, low) if plain else None
+        return _short_list(flat, scaled, low) if finite is None else None
 
 
 def _on_grid(
-    flat: Array, scaled: Array, finite: Array, plain: bool, grid: float
+    flat: Array, scaled: Array, finite: Array | None, high: float, grid: float
 ) -> tuple[int, bytes] | None:
     """Codes of multiples of `grid`, the product rounded once or to the array's own width."""
-    codes = scaled.astype(np.uint16)
-    if not plain:
+    codes, plain = scaled.astype(np.uint16), finite is None
+    if finite is not None:
         codes[~finite] = np.where(np.isnan(flat[~finite]), _NAN, _INF)
     for double in (1, 0) if flat.itemsize == 4 else (1,):
         if _same_bits(_from_grid(codes, grid, double, flat.dtype, plain), flat):
-            narrow = plain and scaled.max() < 256
+            narrow = plain and high < 256
             stored = codes.astype(np.uint8) if narrow else codes
             head = struct.pack("<BBBd", 0 if narrow else 1, double, plain, grid)
             return _GRID, head + _shuffled(stored)
@@ -221,7 +234,7 @@ def _decode_list(payload: bytes, dtype: np.dtype[Any], count: int) -> Array:
 
 
 def _same_bits(a: Array, b: Array) -> bool:
-    return bool(np.array_equal(a.view(f"i{a.itemsize}"), b.view(f"i{b.itemsize}")))
+    return bool((a.view(f"i{a.itemsize}") == b.view(f"i{b.itemsize}")).all())
 
 
 # --------------------------------------------------------------------------- bytes

@@ -24,7 +24,7 @@ from rramhil.ledger.schema import (
     next_hash,
 )
 from rramhil.ledger.specs import spec_from
-from rramhil.ledger.tally import Energy, Wear, add_wear, no_wear
+from rramhil.ledger.tally import Energy, Totals, Wear, add_wear, no_wear
 
 _PAGE = 256
 _SELECT = f"SELECT {', '.join(COLUMNS)}, hash, body FROM entries"
@@ -45,25 +45,6 @@ class Session:
     began: float
     ended: float | None
     outcome: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What some rows cost. Pulses and reads are counted a cell; `products` are input vectors.
-
-    `joules` is an estimate (see tally.Energy); `device_seconds` is the time inside calls and
-    sleeps by the device's clock, `waiting_seconds` the part of it in sleeps; `volt_seconds` is
-    |volts| x seconds over all cells.
-    """
-
-    device_seconds: float
-    waiting_seconds: float
-    pulses: Mapping[Kind, int]
-    reads: int
-    products: int
-    calls: int
-    volt_seconds: float
-    joules: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,19 +342,19 @@ class LedgerReader:
             products=int(sum(r[4] for r in done if r[0] == "mvm")),
             calls=int(sum(r[3] for r in sums)),
             volt_seconds=float(sum(r[5] for r in done)),
-            joules=self._joules(run, first, last),
+            **self._joules(run, first, last),
         )
 
-    def _joules(self, run: str | None, first: int, last: int) -> float:
+    def _joules(self, run: str | None, first: int, last: int) -> dict[str, float]:
+        names = ("joules", "read_joules", "product_joules")
         if not self.sessions():
-            return 0.0
-        spec = self.spec()
-        energy = Energy(spec.size, spec.reading.highest)
-        for row in self.rows(run, first - 1, last, ops=("read", "apply")):
+            return dict.fromkeys(names, 0.0)
+        energy = Energy(self.spec())
+        for row in self.rows(run, first - 1, last, ops=("read", "apply", "mvm")):
             energy.add(row)
         earlier = self.life_rows(("read",), upto=first, backwards=True)
         energy.settle(row for row in earlier if row.phase == "done")
-        return energy.joules
+        return {name: getattr(energy, name) for name in names}
 
     # ------------------------------------------------------------------ trust
 

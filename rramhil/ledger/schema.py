@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rramhil.device import Kind, Pulse, Refused
 from rramhil.ledger.codec import Array, decode
@@ -82,8 +82,7 @@ class LedgerError(Refused):
     """A ledger cannot be opened, read or written; one sentence with a remedy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One row to append. Columns as documented in docs/ledger.md; None where they say nothing."""
 
     op: str

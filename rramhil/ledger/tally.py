@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rramhil.device import Cells, Floats, Ints, Kind
+from rramhil.device import Cells, Floats, Ints, Kind, MvmLimits, Spec
 from rramhil.ledger.codec import Array
 from rramhil.ledger.schema import Row
 
@@ -102,24 +102,65 @@ def _add_stress(wear: Wear, intent: Row, cells: Cells, volts: Floats) -> None:
     wear.volt_seconds[cells] += np.where(high >= wear.high_volts, high, 0.0) * intent.seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What some rows cost. Pulses and reads are counted a cell; `products` are input vectors.
+
+    `device_seconds` is the time inside calls and sleeps by the device's clock, `waiting_seconds`
+    the part of it in sleeps; `volt_seconds` is |volts| x seconds over all cells; `joules` (of the
+    pulses), `read_joules` and `product_joules` are estimates, see `tally.Energy`.
+    """
+
+    device_seconds: float
+    waiting_seconds: float
+    pulses: Mapping[Kind, int]
+    reads: int
+    products: int
+    calls: int
+    volt_seconds: float
+    joules: float
+    read_joules: float
+    product_joules: float
+
+
+def conversions(limits: MvmLimits, inputs: Array, rows: int) -> int:
+    """Conversions that the input codes (vectors, rows) take on one column (see `MvmLimits`)."""
+    width, at_once = limits.bits_at_once, limits.rows_at_once
+    slices = range(0, limits.input_bits, width)
+    if limits.row_order == "index":
+        return len(inputs) * len(slices) * -(-rows // at_once)
+    filled = [np.count_nonzero((inputs >> s) & (2**width - 1), axis=1) for s in slices]
+    return int(sum((-(-count // at_once)).sum() for count in filled))
+
+
 class Energy:
-    """Joules of the pulses of some rows: sum of V^2 x G x width, G the cell's last reading.
+    """Joules of some rows. `joules`: of the pulses, V^2 x G x width, G the cell's last reading;
+    `read_joules`: of the cells at the read voltage; `product_joules`: of the conversions, by what
+    the device says that one takes.
 
     An estimate: during a SET the conductance rises, during a RESET it falls. A cell that was
     pulsed before its first reading waits in `unread` (V^2 x width) until `settle` knows its G.
     """
 
-    def __init__(self, size: int, highest: float) -> None:
-        self.joules = 0.0
-        self.unread = np.zeros(size)
-        self._highest = highest
-        self._last = np.full(size, np.nan)
+    def __init__(self, spec: Spec) -> None:
+        self.joules = self.read_joules = self.product_joules = 0.0
+        self.unread = np.zeros(spec.size)
+        self._spec = spec
+        self._highest = spec.reading.highest
+        self._last = np.full(spec.size, np.nan)
         self._intents: dict[int, Row] = {}
 
     def add(self, row: Row) -> None:
         """Take one row, in order."""
         if row.op == "read" and row.phase == "done":
-            self._remember(self._last, row)
+            reading = self._spec.reading
+            held = self._remember(self._last, row)
+            self.read_joules += held * reading.volts**2 * reading.seconds
+        elif row.op == "mvm" and row.phase == "done":
+            limits, (rows, cols) = self._spec.mvm, (self._spec.rows, self._spec.cols)
+            if limits is not None and limits.joules:
+                count = conversions(limits, row.decode("inputs")["inputs"], rows)
+                self.product_joules += count * cols * limits.joules
         elif row.op == "apply" and row.phase == "intent":
             self._intents[row.row] = row
         elif row.op == "apply" and row.phase == "done" and row.intent in self._intents:
@@ -147,8 +188,10 @@ class Energy:
             self.joules += float(self.unread[known] @ siemens[known])
             self.unread[known] = 0.0
 
-    def _remember(self, last: Joules, row: Row) -> None:
+    def _remember(self, last: Joules, row: Row) -> float:
+        """Note the readings of `row`; their sum in siemens."""
         arrays = row.decode("cells", "siemens")
         siemens = np.minimum(arrays["siemens"], self._highest)
         answered = ~np.isnan(siemens)
         last[arrays["cells"][answered]] = siemens[answered]
+        return float(siemens[answered].sum())

@@ -154,7 +154,7 @@ class Ledger:
             self._row, self._head, self._in_step = row, head, True
             if commit:
                 self._commit()
-            else:
+            elif not self._pending.is_set():
                 self._pending.set()
             return row
 

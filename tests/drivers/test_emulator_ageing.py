@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -73,10 +74,7 @@ def test_noise_of_many_cells_has_the_stated_slope() -> None:
     density = (np.abs(np.fft.rfft(series - series.mean(axis=0), axis=0)) ** 2).mean(axis=1)
     frequencies = np.fft.rfftfreq(2048, 0.1)
     edges = np.geomspace(0.01, 1.0, 9)
-    means = [
-        density[(frequencies >= a) & (frequencies < b)].mean()
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    means = [density[(frequencies >= a) & (frequencies < b)].mean() for a, b in pairwise(edges)]
     slope = np.polyfit(np.log(edges[:-1]), np.log(means), 1)[0]
     assert slope == pytest.approx(-(1 + 2 * law.step_per_time), abs=0.2)
 

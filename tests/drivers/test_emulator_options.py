@@ -12,7 +12,8 @@ import pytest
 from rramhil.address import open_device
 from rramhil.device import Refused
 from rramhil_drivers.emulator import driver
-from rramhil_drivers.emulator.chipfile import load_chip, preset_names
+from rramhil_drivers.emulator.chipfile import ChipFile, load_chip, preset_names
+from rramhil_drivers.emulator.periphery import Sourced
 
 PRESETS = Path(__file__).parents[2] / "fixtures" / "chips"
 
@@ -56,6 +57,8 @@ def test_the_example_opens() -> None:
         ("emulator:statistical?law=multiplicativ", "did you mean 'multiplicative'"),
         ("emulator:statistical?sigma=-1", "sigma=-1: give a number from 0 up"),
         ("emulator:statistical?formed=no", "need no forming"),
+        ("emulator:40nm?converter_noise=-1", "converter_noise=-1: give a number from 0 up"),
+        ("emulator:ember?converter_noise=2", "computes no product"),
         ("emulator:./nowhere.toml", "there is no file"),
     ],
 )
@@ -115,7 +118,9 @@ def test_a_wrong_chip_file_is_one_sentence(
 @pytest.mark.parametrize("name", preset_names())
 def test_every_group_of_every_preset_names_its_source(name: str) -> None:
     chip = load_chip(name)
-    groups = [chip.geometry, chip.reading, chip.set, chip.reset, chip.converter, chip.faults]
+    tables = [getattr(chip, name) for name in ChipFile.model_fields]
+    groups = [table for table in tables if isinstance(table, Sourced)]
+    assert len(groups) >= 5
     assert all(len(group.source) > 3 for group in groups)
     assert chip.name == name
 
@@ -126,3 +131,40 @@ def test_the_driver_record_imports_no_emulator() -> None:
         "sys.exit('rramhil_drivers.emulator.die' in sys.modules or 'pydantic' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_chip_may_take_its_cells_from_a_preset(tmp_path: Path) -> None:
+    wide = load_chip("wide")
+    assert wide.cells == load_chip("40nm").cells
+    text = (PRESETS / "wide.toml").read_text()
+    other = tmp_path / "other.toml"
+    for old, new in (
+        ('cells_from = "40nm"', 'cells_from = "40mn"'),
+        ("[geometry]", "[cells.set]\n[geometry]"),
+    ):
+        assert old in text
+        other.write_text(text.replace(old, new))
+        with pytest.raises(Refused, match="needs a preset with"):
+            open_device(f"emulator:{other}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("bits_at_once = 1", "bits_at_once = 3", "no multiple of bits_at_once"),
+        ('law = "sqrt"', 'law = "square"', "constant"),
+        ("gain_trim = { low = 0.5", "gain_trim = { low = 1.5", "gain_trim needs a step, and 1"),
+        ("references_per_kelvin = 0.0", "references_per_kelvin = 0.02", "leaves no reference"),
+        ("start = 1.8, step = 0.04", "start = 1.801, step = 0.04", "set_gate.start 1.801"),
+        ("reset_gate_volts = 4.0", "reset_gate_volts = 6.0", "reset_gate_volts 6 is outside"),
+        ('lsb = "0.1 uS"', 'lsb = "0.1 uS"\nreferences = [2e-6, 1e-6]', "references must rise"),
+    ],
+)
+def test_a_wrong_periphery_is_refused_in_one_sentence(
+    tmp_path: Path, old: str, new: str, sentence: str
+) -> None:
+    text = (PRESETS / "40nm.toml").read_text()
+    assert old in text
+    (tmp_path / "bad.toml").write_text(text.replace(old, new))
+    with pytest.raises(Refused, match=sentence):
+        open_device(f"emulator:{tmp_path}/bad.toml")

@@ -2,8 +2,8 @@
 
     with rramhil.connect("emulator:40nm?die=7&seed=1") as device: ...
 
-Presets are chip files that come with rramhil (`40nm`, `statistical`); a file of your own is
-named by its path, `emulator:./my.toml`. Importing this module imports no emulator.
+Presets are chip files that come with rramhil (`40nm`, `wide`, `ember`, `statistical`); a file of
+your own is named by its path, `emulator:./my.toml`. Importing this module imports no emulator.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ driver = Driver(
         "stuck_lrs": "share of cells stuck in the low-resistance state",
         "stuck_hrs": "share of cells stuck in the high-resistance state",
         "stuck_rows": "share of rows that carry a cluster of stuck cells",
+        "converter_noise": "factor on the noise of the product's converter (default 1)",
         "sigma": "statistical chips only: width of the write error",
         "law": "statistical chips only: multiplicative, lognormal or share_of_range",
     },

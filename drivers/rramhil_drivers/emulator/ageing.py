@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from rramhil_drivers.emulator.ageing_laws import Disturb, Endurance, Relaxation, Retention
 from rramhil_drivers.emulator.physics import F32, as_f32
+from rramhil_drivers.emulator.thermal import BOLTZMANN_EV
 
-BOLTZMANN_EV = 8.617333e-5  # per kelvin (CODATA 2018)
 ROWS_PER_DECADE = 16
 DECADES = 18  # of age that the table holds, from a tenth of the first on
 LEVELS = 256
+PARTS = 2**44  # of a hop: stress is counted in whole ones
 
 
 class RelaxationLaw:
@@ -100,10 +101,13 @@ class EffectiveTime:
         self._since, self._then, self._rate = 0.0, 0.0, 1.0
 
     def at(self, now: float) -> float:
-        """Effective seconds at device time `now`: itself, as long as nothing was heated."""
+        """Effective seconds at device time `now`: itself, as long as nothing was heated.
+
+        A time before the last change of temperature counts as that.
+        """
         if self._rate == 1.0 and self._since == self._then:
             return now
-        return self._then + (now - self._since) * self._rate
+        return self._then + max(now - self._since, 0.0) * self._rate
 
     def run_at(self, rate: float, now: float) -> None:
         """From `now` on each second counts for `rate` seconds."""
@@ -139,12 +143,13 @@ def hop_rate(law: Disturb, volts: float) -> float:
 class Hops:
     """Which of the cells that are read hop: a Poisson process along the sequence of readings.
 
-    The stress that is left until the next hop is kept, so that cells in the order of the call
-    hop alike whether a call comes whole or in parts, and readings without a hop cost nothing.
+    The stress that is left until the next hop is kept, in whole parts of a hop, so that cells in
+    the order of the call hop alike whether a call comes whole or in parts, bit for bit; and
+    readings without a hop cost nothing.
     """
 
     def __init__(self) -> None:
-        self.left = 0.0  # 0: nothing drawn yet
+        self.left = 0  # of PARTS; 0: nothing drawn yet
 
     def among(
         self, stress: NDArray[np.float64], each: int, rng: np.random.Generator
@@ -153,20 +158,25 @@ class Hops:
 
         `stress`: hops expected of each reading of a group, for groups of `each` readings.
         """
-        if not each or not stress.any():
+        shares = np.rint(stress * PARTS).astype(np.int64)
+        if not each or not shares.any():
             return np.empty(0, dtype=np.int64)
-        if self.left <= 0.0:
-            self.left = float(rng.standard_exponential())
-        ends = np.cumsum(stress) * each
-        places = []
-        while self.left < ends[-1]:
-            group = int(np.searchsorted(ends, self.left, side="right"))
-            begin = ends[group] - stress[group] * each
-            within = int((self.left - begin) / stress[group])
-            places.append(group * each + min(within, each - 1))
-            self.left += float(rng.standard_exponential())
-        self.left -= float(ends[-1])
+        if self.left <= 0:
+            self.left = _until_next(rng)
+        ends = np.cumsum(shares) * each
+        total, places = int(ends[-1]), []
+        while self.left <= total:
+            group = int(np.searchsorted(ends, self.left, side="left"))
+            share = int(shares[group])
+            within = (self.left - (int(ends[group]) - share * each) - 1) // share
+            places.append(group * each + within)
+            self.left += _until_next(rng)
+        self.left -= total
         return np.array(places, dtype=np.int64)
+
+
+def _until_next(rng: np.random.Generator) -> int:
+    return 1 + int(rng.standard_exponential() * PARTS)
 
 
 def hopped(law: Disturb, g: F32) -> F32:

@@ -9,18 +9,10 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from rramhil.schema import Strict
+from rramhil_drivers.emulator.periphery import NotNegative, Positive, Sourced
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Row = tuple[float, ...]
-
-
-class Sourced(Strict):
-    """A group of parameters with one origin."""
-
-    source: Annotated[str, Field(min_length=1)]
 
 
 class Noise(Sourced):

@@ -37,6 +37,7 @@ class CellArray(ABC):
         self.die = die
         self.rows, self.cols = chip.geometry.rows, chip.geometry.cols
         self.tile_cells = self.rows * self.cols
+        self.trap_key = 0  # of what fluctuates by itself, from the noise seed
         self.size = tiles * self.tile_cells
         self.awake = np.zeros(tiles, dtype=np.bool_)
         self.state: dict[str, NDArray[Any]] = {}
@@ -50,7 +51,8 @@ class CellArray(ABC):
 
     def wake(self, cells: Cells) -> None:
         """Give the tiles of `cells` their fixed parameters and birth state, once."""
-        if self.awake.all():
+        first, last = int(cells.min()) // self.tile_cells, int(cells.max()) // self.tile_cells
+        if self.awake[first : last + 1].all():
             return
         for tile in np.flatnonzero(np.bincount(cells // self.tile_cells)):
             if not self.awake[tile]:
@@ -114,17 +116,26 @@ class CellArray(ABC):
         """One noisy reading of `cells` at `now`, siemens, before the converter."""
 
     @abstractmethod
+    def expected(self, cells: Cells, now: float) -> tuple[F32, F32]:
+        """Mean and variance of such a reading: siemens, siemens squared. Draws nothing."""
+
+    @abstractmethod
+    def last_write(self, tile: int) -> float:
+        """Device time of the last write that a cell of `tile` relaxes from, -inf without one."""
+
+    @abstractmethod
     def pulse(self, pulse: Pulse, now: float, noise: Noise) -> None:
         """Apply a checked pulse that ends at `now`."""
 
-    def disturb(  # noqa: B027 (cells that readings leave alone)
+    def disturb(
         self, cells: Cells, volts: float, seconds: NDArray[np.float64], now: float, noise: Noise
-    ) -> None:
-        """What reading voltage on `cells` up to `now` does to them.
+    ) -> Cells:
+        """What reading voltage on `cells` up to `now` does to them; the cells that it moved.
 
         `seconds` (times, parts): the cells are that many equal parts, one after the other, which
-        bear those seconds, and all of it as many times.
+        bear those seconds, and all of it as many times. Here: nothing.
         """
+        return np.empty(0, dtype=np.int64)
 
     def heat(self, kelvin: float, now: float) -> None:  # noqa: B027 (cells that do not age)
         """From `now` on the die is at `kelvin`."""

@@ -15,81 +15,33 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rramhil.device import Kind, Range
-from rramhil.schema import FileError, Seconds, Siemens, Strict, Volts, load_toml, read_toml
+from rramhil.device import Kind
+from rramhil.schema import FileError, Seconds, Siemens, Strict, Volts, check, read_toml
 from rramhil.words import nearest
 from rramhil_drivers.emulator.ageing_laws import (
     Disturb,
     Endurance,
     Fraction,
     Noise,
-    NotNegative,
-    Positive,
     Relaxation,
     Retention,
+)
+from rramhil_drivers.emulator.periphery import (
+    Columns,
+    Converter,
+    Geometry,
+    NotNegative,
+    NotNegativeVolts,
+    OnChip,
+    Positive,
+    PulseSettings,
+    Reading,
     Sourced,
+    Temperature,
+    Wires,
 )
 
-NotNegativeVolts = Annotated[Volts, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
 Law = Literal["multiplicative", "lognormal", "share_of_range"]
-
-
-class Limits(Strict):
-    """A closed interval of settings on a grid; `step` 0 is continuous."""
-
-    low: float
-    high: float
-    step: NotNegative = 0.0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Limits:
-        if self.low > self.high:
-            raise ValueError(f"low {self.low:g} lies above high {self.high:g}; swap them")
-        return self
-
-    def as_range(self) -> Range:
-        return Range(self.low, self.high, self.step)
-
-
-class Geometry(Sourced):
-    """Cells of a tile and tiles of a die."""
-
-    rows: Count
-    cols: Count
-    tiles: Count
-
-
-class Reading(Sourced):
-    """How a conductance is read; `seconds` for one group of `cells_at_once` cells."""
-
-    lowest: Siemens
-    highest: Siemens
-    lsb: Siemens
-    volts: Volts
-    gate_volts: Volts
-    seconds: Seconds
-    cells_at_once: Count
-
-
-class PulseSettings(Sourced):
-    """What a pulse of one kind may be, and the time that a group takes beside its width."""
-
-    volts: Limits
-    gate_volts: Limits
-    seconds: Limits
-    overhead_seconds: Seconds
-    cells_at_once: Count
-
-
-class Converter(Sourced):
-    """The product: `bits` per conversion of at most `rows_at_once` rows."""
-
-    input_bits: Count
-    rows_at_once: Count
-    bits: Count
-    siemens_per_code: Siemens
-    seconds: Seconds
 
 
 class Faults(Sourced):
@@ -266,7 +218,12 @@ class StatisticalLaw(Sourced):
 
 
 class ChipFile(Strict):
-    """A whole chip file: exactly one of `cells` (pulse level) and `statistical`."""
+    """A whole chip file: exactly one of `cells` (pulse level) and `statistical`.
+
+    In the file `cells_from` may name a preset whose [cells.*] these are. Without `converter` the
+    macro computes no product, without `columns` its columns have no errors and no trim, without
+    `wires` its lines are ideal, without `program` it has no write-verify of its own.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")]
     about: str
@@ -275,7 +232,11 @@ class ChipFile(Strict):
     set: PulseSettings
     reset: PulseSettings
     form: PulseSettings | None = None
-    converter: Converter
+    converter: Converter | None = None
+    columns: Columns | None = None
+    temperature: Temperature | None = None
+    wires: Wires | None = None
+    program: OnChip | None = None
     faults: Faults
     cells: PulsedLaws | None = None
     statistical: StatisticalLaw | None = None
@@ -291,6 +252,32 @@ class ChipFile(Strict):
                 raise ValueError(
                     f"set.seconds {allowed.low:g} to {allowed.high:g} s leaves the fitted widths "
                     f"{times[0]:g} to {times[-1]:g} s; narrow it or fit more widths"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _periphery(self) -> ChipFile:
+        if self.columns is not None and self.converter is None:
+            raise ValueError("[columns] belong to a [converter]; write one or leave them out")
+        if self.wires is not None and self.converter is not None:
+            self.wires.check_converter(self.converter, self.geometry.rows)
+        own = self.program
+        if own is None:
+            return self
+        for name, value, limit in (
+            ("set_volts", own.set_volts, self.set.volts),
+            ("set_gate.start", own.set_gate.start, self.set.gate_volts),
+            ("set_gate.stop", own.set_gate.stop, self.set.gate_volts),
+            ("set_seconds", own.set_seconds, self.set.seconds),
+            ("reset_volts.start", own.reset_volts.start, self.reset.volts),
+            ("reset_volts.stop", own.reset_volts.stop, self.reset.volts),
+            ("reset_gate_volts", own.reset_gate_volts, self.reset.gate_volts),
+            ("reset_seconds", own.reset_seconds, self.reset.seconds),
+        ):
+            if limit.as_range().first_outside(value) is not None:
+                raise ValueError(
+                    f"program.{name} {value:g} is outside {limit.low:g} to {limit.high:g} or off "
+                    "the grid of its pulses; move it there"
                 )
         return self
 
@@ -312,14 +299,29 @@ def load_chip(path: str) -> ChipFile:
     Raises `FileError` in one sentence that names the file, the key and the nearest known one.
     """
     if is_file(path):
-        return load_toml(Path(path), ChipFile)
+        return _load(Path(path))
     if path not in preset_names():
         raise FileError(
             f"the emulator has no preset {path!r}{nearest(path, preset_names())} "
             "(a chip file of your own is named by its path, ./chip.toml)"
         )
     with as_file(files("rramhil_fixtures") / "chips" / f"{path}.toml") as file:
-        return load_toml(file, ChipFile)
+        return _load(file)
+
+
+def _load(path: Path) -> ChipFile:
+    """The chip at `path`, with the [cells.*] of the preset that it names in `cells_from`."""
+    table = read_toml(path)
+    if "cells_from" in table:
+        other = table.pop("cells_from")
+        if "cells" in table or other not in preset_names():
+            raise FileError(
+                f"{path}: cells_from = {other!r} needs a preset with [cells.*] "
+                f"({', '.join(preset_names())}), and no [cells.*] beside it"
+            )
+        with as_file(files("rramhil_fixtures") / "chips" / f"{other}.toml") as file:
+            table["cells"] = read_toml(file).get("cells")
+    return check(table, ChipFile, str(path))
 
 
 def is_file(path: str) -> bool:

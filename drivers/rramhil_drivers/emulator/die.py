@@ -13,26 +13,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rramhil.device import (
+    Cells,
     Clock,
     Device,
     Floats,
     Ints,
     Kind,
-    MvmLimits,
+    LinkLost,
+    Programmed,
     Pulse,
-    PulseLimits,
-    ReadLimits,
     Refused,
-    Spec,
 )
+from rramhil.words import nearest
 from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile
-from rramhil_drivers.emulator.converter import convert_product
+from rramhil_drivers.emulator.columns import ColumnTrim
+from rramhil_drivers.emulator.fluctuation import hash_key
+from rramhil_drivers.emulator.limits import make_spec, quantise
 from rramhil_drivers.emulator.noise import Noise
+from rramhil_drivers.emulator.on_chip import Windows, write_verify
+from rramhil_drivers.emulator.product import Products
 from rramhil_drivers.emulator.pulsed import PulsedCells
 from rramhil_drivers.emulator.statistical import StatisticalCells
+from rramhil_drivers.emulator.thermal import TEMPERATURE, Thermal
+from rramhil_drivers.emulator.wires import TileWires
 
-STATE_VERSION = 3  # also when the same die number comes to mean other cells
+STATE_VERSION = 4  # also when the same die number comes to mean other cells
 
 
 class VirtualClock(Clock):
@@ -56,11 +62,16 @@ class VirtualClock(Clock):
 
 
 class _Call:
-    """A call that comes in parts: what is left of it, and whether its first part has come."""
+    """A call that comes in parts: what is left of it, and whether its first part has come.
+
+    `conversions`: those of a product so far; `start`, `until`: the device times they take.
+    """
 
     def __init__(self) -> None:
         self.left = 0
         self.begun = False
+        self.conversions = 0
+        self.start = self.until = 0.0
 
     def size_of_part(self, size: int) -> int:
         """What `size` counts for: the first part counts for the whole call, others for 0."""
@@ -93,13 +104,19 @@ class EmulatedDie(Device):
     ) -> None:
         self.chip = chip
         count = chip.geometry.tiles if tiles is None else tiles
-        self.spec = make_spec(chip, serial or f"{chip.name}-{die}", count, home, newborn)
         self.clock: VirtualClock = VirtualClock()
+        self._thermal = Thermal(chip.temperature)
+        self._trim = ColumnTrim(chip, die, count)
+        knobs = {**self._trim.knobs(), **self._thermal.knobs()}
+        self.spec = make_spec(chip, serial or f"{chip.name}-{die}", count, home, newborn, knobs)
         self._cells = _make_cells(chip, die, count, formed)
+        shape = chip.geometry.rows, chip.geometry.cols
+        self._wires = TileWires(chip.wires, *shape) if chip.wires else None
+        self._products = Products(chip, self._cells, self._trim, self._thermal)
         self._noise = Noise.seeded(seed, die)
+        self._cells.trap_key = hash_key(self._noise.telegraph)
         self._call = _Call()
         self._settings = chip.settings()
-        self._seen: NDArray[np.float32] = np.empty(0, np.float32)
         self._lock = threading.RLock()
         self._closed = False
         # Faults and laws decide what a saved state means; noise seeds do not.
@@ -115,13 +132,26 @@ class EmulatedDie(Device):
             if not flat.size:
                 return np.empty(0, dtype=np.float32)
             self._cells.wake(flat)
-            limits = self.spec.reading
             size = self._call.size_of_part(flat.size)
-            self.clock.sleep(limits.seconds * -(-size // limits.cells_at_once))
-            now = self.clock.now()
-            seen = self._cells.look(flat, now, self._noise)
-            self._cells.disturb(flat, limits.volts, np.array([[limits.seconds]]), now, self._noise)
-            return quantise(seen, limits)
+            self.clock.sleep(
+                self.spec.reading.seconds * -(-size // self.spec.reading.cells_at_once)
+            )
+            return self._look(flat)
+
+    def _look(self, cells: Cells) -> Floats:
+        reading = self.spec.reading
+        siemens = self._thermal.siemens(self._cells.look(cells, self.clock.now(), self._noise))
+        self._disturb(cells, np.array([[reading.seconds]]))
+        if self._wires is not None:
+            siemens = self._wires.read(cells, siemens)
+        return quantise(siemens, reading)
+
+    def _disturb(self, cells: Cells, seconds: NDArray[np.float64]) -> None:
+        """What reading voltage on `cells` does to them (see `CellArray.disturb`)."""
+        volts, now = self.spec.reading.volts, self.clock.now()
+        hopped = self._cells.disturb(cells, volts, seconds, now, self._noise)
+        if hopped.size:
+            self._products.forget(hopped)
 
     def apply(self, pulse: Pulse) -> None:
         self.spec.check_pulse(pulse)
@@ -130,35 +160,142 @@ class EmulatedDie(Device):
             if not pulse.cells.size:
                 return
             self._cells.wake(pulse.cells)
-            settings = self._settings[pulse.kind]
-            groups = -(-self._call.size_of_part(pulse.cells.size) // settings.cells_at_once)
-            self.clock.sleep(groups * (pulse.seconds + settings.overhead_seconds))
-            self._cells.count(pulse)
-            self._cells.pulse(pulse, self.clock.now(), self._noise)
+            self._pulse(pulse, self._call.size_of_part(pulse.cells.size))
+
+    def _pulse(self, pulse: Pulse, size: int) -> None:
+        """A checked pulse that takes the time of `size` cells."""
+        settings = self._settings[pulse.kind]
+        groups = -(-size // settings.cells_at_once)
+        self.clock.sleep(groups * (pulse.seconds + settings.overhead_seconds))
+        self._products.forget(pulse.cells)
+        self._cells.count(pulse)
+        self._cells.pulse(pulse, self.clock.now(), self._noise)
 
     def mvm(self, tile: int, inputs: ArrayLike) -> Ints:
         codes = self.spec.check_inputs(tile, inputs)
-        converter = self.chip.converter
+        return self._multiply(tile, codes, None, None)
+
+    def program(self, cells: ArrayLike, low: ArrayLike, high: ArrayLike) -> Programmed:
+        own = self.chip.program
+        if own is None:
+            return super().program(cells, low, high)
+        flat = self.spec.check_cells(cells)
+        windows = Windows.checked(flat, low, high, own)
+        gate = self.spec.pulses[Kind.SET].gate_volts
+        assert gate is not None  # a chip file gives one
+        grids = (gate, self.spec.pulses[Kind.RESET].volts)
         with self._lock:
             self._check_open()
-            cells = self.spec.cells(tile, *np.indices((self.spec.rows, self.spec.cols)))
-            self._cells.wake(cells)
-            groups = -(-self.spec.rows // converter.rows_at_once)
-            begun = self._call.begun
-            shots = self._call.size_of_part(len(codes)) * converter.input_bits * groups
-            self.clock.sleep(shots * converter.seconds)
-            if not begun:
-                self._seen = self._cells.look(cells, self.clock.now(), self._noise)
-            g = self._seen
-            ones = np.bitwise_count(codes.astype(np.uint64)) * converter.seconds
-            volts, now = self.spec.reading.volts, self.clock.now()
-            self._cells.disturb(cells, volts, ones, now, self._noise)
-        return convert_product(converter, codes, g.reshape(self.spec.rows, self.spec.cols))
+            if flat.size:
+                self._cells.wake(flat)
+            self._call.left = 0  # a write-verify takes its own time, whatever was announced
+            try:
+                return write_verify(own, flat, windows, grids, self._verify, self._correct)
+            except Refused as closed:  # from another thread, in the middle of it
+                raise LinkLost(str(closed), flat) from None
+
+    def _verify(self, cells: Cells) -> Floats:
+        self._check_open()
+        groups = -(-cells.size // self.spec.reading.cells_at_once)
+        self.clock.sleep(self.spec.reading.seconds * groups)
+        return self._look(cells)
+
+    def _correct(self, pulse: Pulse) -> None:
+        self._pulse(pulse, pulse.cells.size)
+
+    def adjust(self, knob: str, values: ArrayLike) -> None:
+        limits = self.spec.knobs.get(knob)
+        if limits is None:
+            raise Refused(f"{self.spec.model} has no knob {knob!r}{nearest(knob, self.spec.knobs)}")
+        floats = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        if floats.shape != (limits.size,):
+            raise ValueError(f"knob {knob!r} takes {limits.size} values, not {floats.shape}")
+        bad = limits.range.first_outside(floats)
+        if bad is not None:
+            raise Refused(
+                f"{knob} {bad:.6g} is not within {limits.range.low:g} to {limits.range.high:g} in "
+                f"steps of {limits.range.step:g} (the limits of {self.spec.model})"
+            )
+        with self._lock:
+            self._check_open()
+            if knob == TEMPERATURE:
+                self._thermal.kelvin = float(limits.range.snap(floats)[0])
+                self._cells.heat(self._thermal.kelvin, self.clock.now())
+            else:
+                self._trim.set(knob, limits.range.snap(floats))
 
     def close(self) -> None:
         self._closed = True
 
     # --------------------------------------------------------------- beyond the contract
+
+    def mvm_block(self, tile: int, inputs: ArrayLike, rows: ArrayLike, columns: ArrayLike) -> Ints:
+        """`mvm` of some word lines and columns of a tile: what a layer in a corner of it needs.
+
+        `inputs`: codes (batch, rows) of the word lines `rows` (ascending), the others get 0; gives
+        the sums (batch, columns) of `columns` alone, for their share of the work. The die's time
+        is that of the whole product. Raises as `mvm` does.
+        """
+        if self.spec.mvm is None:
+            raise Refused(f"{self.spec.model} computes no product; use conductances from read()")
+        lines, picked = self._places("row", rows), self._places("column", columns)
+        codes = np.asarray(inputs)
+        if codes.ndim != 2 or codes.shape[1] != lines.size or codes.dtype.kind not in "iu":
+            raise ValueError(f"inputs must be integers (batch, {lines.size}), not {codes.shape}")
+        if not 0 <= tile < self.spec.tiles or (
+            codes.size
+            and not 0 <= int(codes.min()) <= int(codes.max()) < 2**self.spec.mvm.input_bits
+        ):
+            raise Refused(
+                f"tile {tile} or an input code is out of range: {self.spec.serial} has "
+                f"{self.spec.tiles} tiles and takes codes of {self.spec.mvm.input_bits} bits"
+            )
+        return self._multiply(tile, codes, lines, picked)
+
+    def _places(self, name: str, places: ArrayLike) -> Ints:
+        flat = np.asarray(places, dtype=np.int64)
+        end = self.spec.rows if name == "row" else self.spec.cols
+        if flat.ndim != 1 or flat.size == 0 or not bool(np.all(flat[1:] > flat[:-1])):
+            raise ValueError(f"name each {name} once, in rising order")
+        if flat[0] < 0 or flat[-1] >= end:
+            raise Refused(f"{name} {flat[-1]} does not exist: {self.spec.serial} has {end} of them")
+        return flat
+
+    def _multiply(self, tile: int, codes: Ints, rows: Ints | None, columns: Ints | None) -> Ints:
+        with self._lock:
+            self._check_open()
+            size = self.spec.rows * self.spec.cols
+            self._cells.wake(np.array([tile * size]))
+            if not self._call.begun:
+                self._products.look(tile, self.clock.now())
+                self._call.conversions = 0
+                self._call.start = self._call.until = self.clock.now()
+            self._call.size_of_part(len(codes))
+            product = self._products.product(rows, columns)
+            sums, conversions = product.convert(codes, self._noise.product)
+            self._convert_for(conversions)
+            self._disturb_rows(tile, codes, rows)
+        return sums
+
+    def _disturb_rows(self, tile: int, codes: Ints, rows: Ints | None) -> None:
+        """Each bit of an input that is 1 puts the reading voltage on its word line."""
+        if self.chip.cells is None or self.chip.cells.disturb is None:
+            return
+        assert self.chip.converter is not None
+        ones = np.zeros((len(codes), self.spec.rows))
+        ones[:, slice(None) if rows is None else rows] = np.bitwise_count(codes)
+        size = self.spec.rows * self.spec.cols
+        cells = np.arange(tile * size, (tile + 1) * size)
+        self._disturb(cells, ones * self.chip.converter.seconds)
+
+    def _convert_for(self, conversions: int) -> None:
+        """The time of more conversions of a call: in parts it ends when the whole would."""
+        call, assumed = self._call, self._products.converter
+        assert assumed is not None  # or the product had been refused
+        call.start += self.clock.now() - call.until  # what passed between two parts, mostly 0
+        call.conversions += conversions
+        call.until = call.start + call.conversions * assumed.seconds
+        self.clock.set(call.until)
 
     def expect(self, size: int) -> None:
         """The calls that follow are parts of one call of `size` cells (or input vectors).
@@ -184,16 +321,20 @@ class EmulatedDie(Device):
                 "serial": self.spec.serial,
                 "identity": self._identity,
                 "clock": self.clock.now(),
+                "kelvin": self._thermal.kelvin,
                 "generators": self._noise.saved(),
             }
             text = json.dumps(head, default=_plain).encode()
-            arrays = {"head": np.frombuffer(text, dtype=np.uint8), **self._cells.saved()}
+            arrays = {"head": np.frombuffer(text, dtype=np.uint8), **self._saved()}
         blob = io.BytesIO()
         with zipfile.ZipFile(blob, "w") as archive:
             for name, values in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, values, allow_pickle=False)
         return blob.getvalue()
+
+    def _saved(self) -> dict[str, NDArray[Any]]:
+        return {**self._cells.saved(), **self._trim.saved()}
 
     def thaw(self, state: bytes) -> None:
         """Take on what `freeze` gave. Raises `Refused` for a state of another die or version."""
@@ -211,61 +352,16 @@ class EmulatedDie(Device):
         with self._lock:
             self._check_open()
             self._cells.restore(arrays)
+            self._trim.restore(arrays)
+            self._products.forget()
+            self._thermal.kelvin = float(head["kelvin"])
             self.clock.set(float(head["clock"]))
             self._noise.restore(head["generators"])
+            self._cells.trap_key = hash_key(self._noise.telegraph)
 
     def _check_open(self) -> None:
         if self._closed:
             raise Refused(f"{self.spec.serial} is closed; open it again with its address")
-
-
-def make_spec(chip: ChipFile, serial: str, tiles: int, home: str, newborn: bool) -> Spec:
-    """The `Spec` that a chip file describes."""
-    reading, converter = chip.reading, chip.converter
-    return Spec(
-        model=f"emulated {chip.name}",
-        serial=serial,
-        tiles=tiles,
-        rows=chip.geometry.rows,
-        cols=chip.geometry.cols,
-        reading=ReadLimits(
-            lowest=reading.lowest,
-            highest=reading.highest,
-            lsb=reading.lsb,
-            volts=reading.volts,
-            seconds=reading.seconds,
-            gate_volts=reading.gate_volts,
-            cells_at_once=reading.cells_at_once,
-        ),
-        pulses={
-            kind: PulseLimits(
-                volts=s.volts.as_range(),
-                seconds=s.seconds.as_range(),
-                gate_volts=s.gate_volts.as_range(),
-                cells_at_once=s.cells_at_once,
-            )
-            for kind, s in chip.settings().items()
-        },
-        mvm=MvmLimits(
-            input_bits=converter.input_bits,
-            rows_at_once=converter.rows_at_once,
-            converter_bits=converter.bits,
-            amps_per_code=converter.siemens_per_code * reading.volts,
-            seconds=converter.seconds,
-        ),
-        volatile=True,
-        newborn=newborn,
-        home=home,
-    )
-
-
-def quantise(siemens: NDArray[np.float32], limits: ReadLimits) -> Floats:
-    """Readings as float32 multiples of the lsb; 0 below the range, inf above it."""
-    codes = np.rint(siemens * np.float32(1 / limits.lsb))
-    values = (codes.astype(np.float64) * limits.lsb).astype(np.float32)
-    values[codes < round(limits.lowest / limits.lsb)] = 0.0
-    values[codes > round(limits.highest / limits.lsb)] = np.inf
-    return np.asarray(values, dtype=np.float32)
 
 
 def _make_cells(chip: ChipFile, die: int, tiles: int, formed: bool) -> CellArray:

@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     BIRTH = 3
     FORMING = 4
     NOISE = 5
+    COLUMNS = 11
     LIFE = 16
 
 

@@ -74,6 +74,8 @@ def _with_overrides(chip: ChipFile, address: Address) -> ChipFile:
     }
     if faults:
         chip = _changed(chip, "faults", _changed_all(chip.faults, faults))
+    if "converter_noise" in options:
+        chip = _noisier(chip, _option(options, "converter_noise", 1.0, _not_negative))
     laws = {k: options[k] for k in ("sigma", "law") if k in options}
     if laws and chip.statistical is None:
         raise Refused(
@@ -88,6 +90,16 @@ def _with_overrides(chip: ChipFile, address: Address) -> ChipFile:
             new["law"] = _option(options, "law", "", _law)
         chip = _changed(chip, "statistical", _changed_all(chip.statistical, new))
     return chip
+
+
+def _noisier(chip: ChipFile, factor: float) -> ChipFile:
+    """`chip` with `factor` times the noise of its converter."""
+    if chip.converter is None:
+        raise Refused(f"converter_noise=: {chip.name} computes no product; leave it out")
+    law = chip.converter.noise
+    louder = {"floor_codes": factor * law.floor_codes, "strength": factor * law.strength}
+    noise = _changed_all(law, louder)
+    return _changed(chip, "converter", _changed(chip.converter, "noise", noise))
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -43,23 +43,36 @@ FIRST_DEATHS = 1e-4  # share of the cells that may be dead before their lives ar
 
 
 class WriteTimes:
-    """Effective times of writes by stamp, growing. Stamp 0: never written since birth, at rest."""
+    """Times of writes by stamp, growing. Stamp 0: never written since birth, at rest.
+
+    Each has a device time and an effective one (see `EffectiveTime`): arrays (2, stamps).
+    """
 
     def __init__(self, seconds: NDArray[np.float64] | None = None) -> None:
-        self._seconds = np.array([-np.inf]) if seconds is None else seconds.copy()
-        self._count = self._seconds.size
+        self._both = np.full((2, 1), -np.inf) if seconds is None else seconds.copy()
+        self._count = int(self._both.shape[1])
+
+    @property
+    def both(self) -> NDArray[np.float64]:
+        """Device and effective time of each stamp, (2, stamps)."""
+        return np.asarray(self._both[:, : self._count])
+
+    @property
+    def device(self) -> NDArray[np.float64]:
+        """Device time of each stamp."""
+        return np.asarray(self.both[0])
 
     @property
     def seconds(self) -> NDArray[np.float64]:
         """Effective time of each stamp."""
-        return self._seconds[: self._count]
+        return np.asarray(self.both[1])
 
-    def stamp(self, now: float) -> int:
-        """The stamp of a write at `now`, the latest time so far."""
-        if self._seconds[self._count - 1] != now:
-            if self._count == self._seconds.size:
-                self._seconds = np.concatenate([self._seconds, np.zeros(self._count)])
-            self._seconds[self._count] = now
+    def stamp(self, now: float, effective: float) -> int:
+        """The stamp of a write at device time `now`, the latest so far."""
+        if self._both[0, self._count - 1] != now:
+            if self._count == self._both.shape[1]:
+                self._both = np.concatenate([self._both, np.zeros_like(self._both)], axis=1)
+            self._both[:, self._count] = now, effective
             self._count += 1
         return self._count - 1
 
@@ -111,13 +124,13 @@ class PulsedCells(CellArray):
 
     def saved(self) -> dict[str, NDArray[Any]]:
         ageing = np.append(self.time.saved(), self.hops.left)
-        return {**super().saved(), "write_times": self.writes.seconds, "ageing": ageing}
+        return {**super().saved(), "write_times": self.writes.both, "ageing": ageing}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         super().restore(arrays)
         self.writes = WriteTimes(arrays["write_times"])
         self.time.restore(arrays["ageing"][:3])
-        self.hops.left = float(arrays["ageing"][3])
+        self.hops.left = int(arrays["ageing"][3])
 
     # ------------------------------------------------------------------------- reading
 
@@ -138,16 +151,17 @@ class PulsedCells(CellArray):
 
     def look(self, cells: Cells, now: float, noise: Noise) -> F32:
         g = self.conductance(cells, now)
-        return self.fluctuation.look(cells, g, now, hash_key(noise.telegraph), noise.read)
+        return self.fluctuation.look(cells, g, now, self.trap_key, noise.read)
 
     def disturb(
         self, cells: Cells, volts: float, seconds: NDArray[np.float64], now: float, noise: Noise
-    ) -> None:
+    ) -> Cells:
         law = self.laws.disturb
         if law is None:
-            return
+            return super().disturb(cells, volts, seconds, now, noise)
         stress = (seconds * hop_rate(law, volts)).reshape(-1)
         places = self.hops.among(stress, cells.size // seconds.shape[1], noise.hop) % cells.size
+        moved = cells[places]
         while places.size:  # a cell that hops more than once does so one after the other
             once, first = np.unique(places, return_index=True)
             places = np.delete(places, first)
@@ -155,11 +169,21 @@ class PulsedCells(CellArray):
             free = cells[once][((flags & STUCK) == 0) & ((flags & FORMED) > 0)]
             g = self.conductance(free, now)
             self._shift(free, g, hopped(law, g), now)
+        return moved
 
     def heat(self, kelvin: float, now: float) -> None:
         law = self.laws.retention
         if law is not None:
             self.time.run_at(ageing_rate(law, kelvin), now)
+
+    def expected(self, cells: Cells, now: float) -> tuple[F32, F32]:
+        g = self.conductance(cells, now)
+        slow = self.fluctuation.offset(cells, g, now, self.trap_key)
+        return g + slow, self.fluctuation.white(g) ** 2
+
+    def last_write(self, tile: int) -> float:
+        here = slice(tile * self.tile_cells, (tile + 1) * self.tile_cells)
+        return float(self.writes.device[self.stamp[here].max()])
 
     @staticmethod
     def _ages(times: NDArray[np.float64], now: float) -> NDArray[np.float64]:
@@ -264,7 +288,7 @@ class PulsedCells(CellArray):
         if not cells.size:
             return
         self.written[cells] = g
-        self.stamp[cells] = self.writes.stamp(self.time.at(now))
+        self.stamp[cells] = self.writes.stamp(now, self.time.at(now))
         self.early[cells] = normals(noise.early, cells.size)
         self.late[cells] = normals(noise.late, cells.size)
 

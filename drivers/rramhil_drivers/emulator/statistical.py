@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from rramhil.device import Cells, Kind, Pulse
@@ -41,6 +43,13 @@ class StatisticalCells(CellArray):
         return as_f32(
             self.written[cells] + np.float32(self.law.read_sd) * normals(noise.read, cells.size)
         )
+
+    def expected(self, cells: Cells, now: float) -> tuple[F32, F32]:
+        variance = np.full(cells.size, self.law.read_sd**2, dtype=np.float32)
+        return self.conductance(cells, now), variance
+
+    def last_write(self, tile: int) -> float:
+        return -math.inf
 
     def pulse(self, pulse: Pulse, now: float, noise: Noise) -> None:
         z = self._errors(self.fixed[pulse.cells].astype(np.float32), noise.pulse)

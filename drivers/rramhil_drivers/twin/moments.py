@@ -4,8 +4,8 @@ D. McFadden, Econometrica 57, 995 (1989): the record's calls are done again on a
 always with the same random numbers, and parameters are moved until quantiles of the readings,
 and of their changes from one reading to the next, agree. The weights are the bootstrap
 variances over cells; the intervals are those of the weighted least-squares estimator with the
-bootstrap covariance of all moments (the sandwich). It needs no likelihood, so it holds for
-whatever the laws of the emulator are.
+bootstrap covariance of all moments (the sandwich), times `CALIBRATION`. It needs no likelihood,
+so it holds for whatever the laws of the emulator are.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..emulator.chipfile import ChipFile, PulsedLaws
+from ..emulator.periphery import Reading
 from .record import Record, do_again
 from .rows import Compared, Curve
 
@@ -25,6 +26,8 @@ F64 = NDArray[np.float64]
 AT = (0.1, 0.25, 0.5, 0.75, 0.9)
 BOOTSTRAPS = 200
 COPIES = 4
+CALIBRATION = 2.0
+"""The estimator's own errors are linear and too small; `scripts/bench twin` shows by how much."""
 WIDEST = {"shift": 0.25, "factor": 0.5}
 """A parameter whose standard error would be wider is not told by the record."""
 
@@ -76,12 +79,13 @@ class Fitted:
         return self.low is not None
 
 
-def moments(readings: list[NDArray[np.float32]], highest: float) -> F64:
+def moments(readings: list[NDArray[np.float32]], limits: Reading) -> F64:
     """Quantiles of each reading and of its change since the one before, in siemens.
 
-    `readings`: arrays (cells,); what is above the range counts as `highest`.
+    `readings`: arrays (cells,). What is outside of the range counts as its end: a reading that
+    jumps from 0 to the lowest conductance would make the fit rough.
     """
-    seen = np.clip(np.array(readings, dtype=np.float64), 0.0, highest)
+    seen = np.clip(np.array(readings, dtype=np.float64), limits.lowest, limits.highest)
     levels = np.nanquantile(seen, AT, axis=1)
     changes = np.nanquantile(np.diff(seen, axis=0), AT[1:-1], axis=1)
     return np.concatenate([levels.reshape(-1), changes.reshape(-1)])
@@ -95,14 +99,14 @@ def fit(
 
     laws = chip.cells
     assert laws is not None
-    highest = chip.reading.highest
-    recorded = moments(record.readings, highest)
-    sd, covariance = _bootstrap(record, highest, chip.reading.lsb, seed)
+    limits = chip.reading
+    recorded = moments(record.readings, limits)
+    sd, covariance = _bootstrap(record, limits, seed)
 
     def misfit(x: F64, parameters: list[Parameter]) -> F64:
         trial = moved_chip(chip, parameters, x)
         again = do_again(record, trial, COPIES, seed)
-        return np.asarray((moments(again.readings, highest) - recorded) / sd)
+        return np.asarray((moments(again.readings, limits) - recorded) / sd)
 
     def jacobian(x: F64, parameters: list[Parameter]) -> F64:
         columns = []
@@ -118,10 +122,10 @@ def fit(
     found = least_squares(
         misfit, np.zeros(len(told)), jac=jacobian, args=(told,),
         bounds=tuple(zip(*bounds, strict=True)), x_scale=[p.step for p in told],
-        loss="soft_l1", f_scale=3.0, max_nfev=12, xtol=1e-4,
+        loss="soft_l1", f_scale=3.0, max_nfev=20, xtol=1e-4,
     )  # fmt: skip
     say(f"root mean square of the misfit: {np.sqrt(np.mean(misfit(found.x, told) ** 2)):.2f} sd")
-    error = _errors(jacobian(found.x, told), covariance, sd)
+    error = CALIBRATION * _errors(jacobian(found.x, told), covariance, sd)
     fitted = {
         p.path: Fitted(p, float(x), float(x - 1.96 * e), float(x + 1.96 * e))
         for p, x, e in zip(told, found.x, error, strict=True)
@@ -160,14 +164,14 @@ def _errors(jacobian: F64, covariance: F64, sd: F64) -> F64:
     return np.where(blind, np.inf, np.sqrt(np.maximum(variance, 0.0)))
 
 
-def _bootstrap(record: Record, highest: float, lsb: float, seed: int) -> tuple[F64, F64]:
+def _bootstrap(record: Record, limits: Reading, seed: int) -> tuple[F64, F64]:
     """Standard deviations and covariance of the moments, drawing cells with replacement."""
     rng = np.random.default_rng(seed)
     seen, count = np.array(record.readings), record.cells.size
     drawn = [
-        moments(list(seen[:, rng.integers(0, count, count)]), highest) for _ in range(BOOTSTRAPS)
+        moments(list(seen[:, rng.integers(0, count, count)]), limits) for _ in range(BOOTSTRAPS)
     ]
-    rounding = lsb / np.sqrt(12)
+    rounding = limits.lsb / np.sqrt(12)
     sd = np.sqrt(np.var(drawn, axis=0) + rounding**2)
     return sd, np.cov(np.array(drawn).T) + np.eye(sd.size) * rounding**2
 

@@ -154,7 +154,8 @@ def fit(data: Measured, laws: PulsedLaws, say: Callable[[str], None]) -> PulsedL
         "sd and step_siemens fitted by `rramhil twin fit`: up to 29 uS to repeated_reads_hrs (test "
         "setup of the RADAR arrays), above to noise_time_series_400hz, one cell a level "
         "(technology A, RRAM relaxation master model, A. Levy 2021, MIT), a step at most what "
-        "makes 0.45 of the spread of the table relaxation; number, spread, growth and times of the traps by hand from the spread and the slopes between those cells"
+        "makes 0.45 of the spread of the table relaxation; number, spread, growth and times of "
+        "the traps by hand from the spread and the slopes between those cells"
     )
     update = dict(zip(("siemens", "sd", "step_siemens"), columns, strict=True))
     return laws.model_copy(update={"noise": law.model_copy(update={**update, "source": source})})

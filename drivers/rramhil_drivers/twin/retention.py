@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..emulator.ageing import BOLTZMANN_EV, ageing_rate
+from ..emulator.ageing import ageing_rate
 from ..emulator.ageing_laws import Relaxation, Retention
 from ..emulator.chipfile import ChipFile, PulsedLaws
+from ..emulator.thermal import BOLTZMANN_EV
 from .ages import (
     EDGES,
     F64,

@@ -100,7 +100,7 @@ def test_a_record_without_resets_does_not_tell_their_threshold() -> None:
 
 def test_moments_ignore_cells_without_an_answer_and_bound_those_above_the_range() -> None:
     rows = [np.array([1e-6, 2e-6, 3e-6, np.nan, np.inf], np.float32)] * 2
-    found = moments(rows, highest=400e-6)
+    found = moments(rows, load_chip("40nm").reading)
     assert np.isfinite(found).all()
     assert found[4] == pytest.approx(2.5e-6)  # the median of the first reading
 

@@ -1,0 +1,144 @@
+"""A network whose products the array computes itself.
+
+Activations go in as codes, what comes out is turned into sums of weight times activation by the
+scheme of the mapping, and bias, activation and pooling are digital:
+
+    ranges = activation_ranges(network, calibration_images)
+    logits = logits_in_situ(network, mapped, images, ranges, device.mvm, device.spec)
+
+An activation above its layer's range is cut there, as a driver that saturates does it; ranges come
+from calibration images, never from the test images. How a macro reads an input code is in
+`rramhil.device.MvmLimits`; partial sums of row blocks are added after conversion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rramhil.device import Ints, Refused, Spec
+from rramhil.mapping.network import MappedLayer, MappedNetwork
+from rramhil.nn.network import Images, Layer, Network, forward
+
+BlockProduct = Callable[[int, Ints, Ints, Ints], Ints]
+"""(tile, codes (batch, rows), rows, columns) -> sums (batch, columns)"""
+
+
+def whole_tile(mvm: Callable[[int, Ints], Ints], rows: int) -> BlockProduct:
+    """A block product made of the product of whole tiles of `rows` word lines, `Device.mvm`."""
+
+    def product(tile: int, codes: Ints, lines: Ints, columns: Ints) -> Ints:
+        inputs = np.zeros((len(codes), rows), dtype=np.int64)
+        inputs[:, lines] = codes
+        return mvm(tile, inputs)[:, columns]
+
+    return product
+
+
+def activation_ranges(network: Network, images: Images) -> dict[str, float]:
+    """The largest input of each layer over `images`, by its name: what a full input code is."""
+    ranges = {}
+    values = images.pixels
+    with torch.no_grad():
+        for layer in network.card.layers:
+            ranges[layer.name] = float(values.max())
+            values = forward((layer,), values, network.weights, network.biases)
+    return ranges
+
+
+def logits_in_situ(
+    network: Network,
+    mapped: MappedNetwork,
+    images: Images,
+    ranges: Mapping[str, float],
+    product: BlockProduct,
+    spec: Spec,
+    batch: int = 100,
+) -> Tensor:
+    """Logits (n, classes) of `images` with every product computed by `product` on the array.
+
+    Raises `Refused` on a die without a product, or where a layer's input would be negative.
+    """
+    limits = spec.mvm
+    if limits is None:
+        raise Refused(f"{spec.model} computes no product; evaluate from conductances instead")
+    highest = 2**limits.input_bits - 1
+    per_code = limits.amps_per_code / spec.reading.volts
+    layers = {layer.name: layer for layer in mapped.layers}
+    parts = []
+    for start in range(0, len(images), batch):
+        values = images.pixels[start : start + batch].numpy()
+        for layer in network.card.layers:
+            unit = ranges[layer.name] / highest
+            codes = _codes(layer, values, unit, highest)
+            sums = _sums(layers[layer.name], codes, product)
+            bias = network.biases[layer.name].numpy()
+            outputs = _weighted(layers[layer.name], sums * per_code, codes) * unit + bias
+            values = _activated(layer, outputs.astype(np.float32), values)
+        parts.append(torch.from_numpy(values))
+    return torch.cat(parts)
+
+
+def _codes(layer: Layer, values: NDArray[np.float32], unit: float, highest: int) -> Ints:
+    """Input codes of every product of a layer, (images x positions, rows); one byte or two each."""
+    if values.size and values.min() < 0:
+        raise Refused(f"layer {layer.name} has negative inputs, and input codes are unsigned")
+    codes = np.minimum(values * np.float32(1 / unit) + np.float32(0.5), highest)
+    small: Ints = codes.astype(np.uint8 if highest < 256 else np.uint16)
+    if layer.kind == "linear":
+        return small.reshape(len(small), -1)
+    edge = layer.padding
+    padded = np.pad(small, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
+    k = layer.kernel
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (k, k), axis=(2, 3))
+    unrolled: Ints = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, layer.rows)
+    return unrolled
+
+
+def _sums(layer: MappedLayer, codes: Ints, product: BlockProduct) -> NDArray[np.float64]:
+    """Sums of converter codes of the physical columns, (products, columns), over all row blocks."""
+    total = np.zeros((len(codes), layer.cells.shape[1]))
+    for block in layer.blocks:
+        lines = np.arange(block.tile_row, block.tile_row + block.rows)
+        columns = np.arange(block.tile_col, block.tile_col + block.cols)
+        part = np.ascontiguousarray(codes[:, block.row : block.row + block.rows])
+        total[:, block.col : block.col + block.cols] += product(block.tile, part, lines, columns)
+    return total
+
+
+def _weighted(
+    layer: MappedLayer, siemens_sums: NDArray[np.float64], codes: Ints
+) -> NDArray[np.float64]:
+    """Sums of weight times code from sums of siemens times code.
+
+    A scheme decodes siemens by a line, w = a G + b; so a sum of x w is a sum(x G) + b sum(x).
+    """
+    nothing = np.zeros((1, siemens_sums.shape[1]))
+    start = np.asarray(layer.scheme.decode(nothing, layer.levels))
+    decoded = np.asarray(layer.scheme.decode(siemens_sums, layer.levels)) - start
+    if start.any():
+        decoded = decoded + start * codes.sum(axis=1, dtype=np.int64)[:, None]
+    return decoded * layer.scale
+
+
+def _activated(
+    layer: Layer, outputs: NDArray[np.float32], inputs: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Activation and pooling; a convolution's outputs go back to (images, channels, y, x)."""
+    if layer.kind == "convolution":
+        edge = 2 * layer.padding - layer.kernel + 1
+        height, width = inputs.shape[2] + edge, inputs.shape[3] + edge
+        maps = outputs.reshape(-1, height, width, layer.outputs)
+        if layer.pool > 1:
+            p = layer.pool
+            maps = maps[:, : height // p * p, : width // p * p]
+            maps = maps.reshape(-1, height // p, p, width // p, p, layer.outputs).max(axis=(2, 4))
+        outputs = maps.transpose(0, 3, 1, 2)
+    elif layer.pool > 1:
+        outputs = functional.max_pool2d(torch.from_numpy(outputs), layer.pool).numpy()
+    return np.maximum(outputs, 0) if layer.relu else outputs

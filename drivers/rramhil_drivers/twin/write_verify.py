@@ -260,7 +260,6 @@ FITTED = (
     Parameter("set.pulse_sd_volts", "factor", 0.15),
     Parameter("set.pulse_tail", "factor", 0.15),
     Parameter("set.pulse_upwards", "factor", 0.15),
-    Parameter("set.jump_scatter", "factor", 0.15),
     Parameter("set.bl_threshold_volts", "shift", 0.02),
     Parameter("set.bl_gate_share", "factor", 0.1),
     Parameter("set.bl_cell_sd_volts", "factor", 0.2),

@@ -224,7 +224,7 @@ def test_without_strength_readings_leave_the_state_alone() -> None:
 
 def test_readings_raise_at_the_stated_rate_and_never_beyond_the_saturation() -> None:
     seconds = load_chip("40nm").reading.seconds
-    die = disturbed(0.05 / seconds)
+    die = disturbed(0.05 / seconds, step=0.2)
     before = die._cells.written[ALL].copy()
     for _ in range(4):
         die.read(ALL)

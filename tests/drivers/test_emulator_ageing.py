@@ -308,7 +308,7 @@ def test_a_fresh_die_does_not_wear_and_a_used_one_spreads() -> None:
         still = [w.model_copy(update={"pulse_sd_volts": 0.0}) for w in laws().set.widths]
         die = EmulatedDie(chip(endurance={"widening": 1.0}, set={"widths": tuple(still)}), tiles=1)
         die._cells.wake(ALL)
-        die._cells.counts[Kind.RESET][:] = resets
+        die.use(Kind.RESET, resets)
         die.apply(Pulse(Kind.SET, ALL, 2.0, 2.3, seconds=100e-9))
         return robust(die._cells.written[ALL])
 

@@ -21,6 +21,7 @@ from .ages import (
     FEWEST,
     MICRO,
     Shape,
+    bare_chip,
     binned,
     compare_shapes,
     later_readings,
@@ -322,13 +323,6 @@ def by_address(data: Measured, measured: Ageing) -> pd.DataFrame:
     ]
     table = table.assign(change=table["g_s"] - table["g_initial_s"])
     return table.pivot_table(index="addr", columns="time_nominal_s", values="change")
-
-
-def bare_chip(laws: PulsedLaws) -> ChipFile:
-    """A chip of these cells, with geometry and periphery of the preset."""
-    from ..emulator.chipfile import load_chip
-
-    return load_chip("40nm").model_copy(update={"cells": laws})
 
 
 # ------------------------------------------------------------------------------ comparing

@@ -103,8 +103,8 @@ def fit(data: Measured, laws: PulsedLaws, say: Callable[[str], None]) -> PulsedL
             "life_shape": 1.0,
             "source": "fitted by `rramhil twin fit` to write_verify_eval, RADAR array data (A. "
             "Levy et al., IEEE TED 2021, doi 10.1109/TED.2021.3097975), even blocks of 64 "
-            "addresses: widening to the mean pulses after 8,000 cycles, life to the cells that stuck in "
-            "LRS between 300 and 8,000; onset and shape: ours",
+            "addresses: widening to the mean pulses after 8,000 cycles, life to the cells that "
+            "stuck in LRS between 300 and 8,000; onset and shape: ours",
         }
     )
     aim = {key: float(pulses.mean()) for key, pulses in used_pulses(data).items()}

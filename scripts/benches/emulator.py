@@ -5,8 +5,8 @@
 Each row is measured in a process of its own, with one thread and with two (numpy's matrix
 products are all that can use a second one). `value`: work per CPU second of that process, over all
 its threads; `..._wall`: per second of wall time. `n` repetitions on dies and seeds of their own;
-`spread`: their standard deviation. Waiting for the disk is not CPU time. docs/performance.md
-has the floors.
+`spread`: their standard deviation. Waiting for the disk is not CPU time. Products begin an hour of
+device time after programming. docs/performance.md has the floors.
 
     mvm_noisy        products of a 256 x 256 tile of the chip wide, batch 1024, 8 bits in and out,
                      read noise of each cell fresh for each vector
@@ -18,9 +18,8 @@ has the floors.
                      guard and ledger as `connect` gives them
     wires_solve      seconds for the first product of a tile with crossed wires, 2 ohm a segment
     wires_mvm        the further ones: as mvm_noisy, through the wires
-    lenet5           LeNet-5 on 28 x 28 images, 1000 s after programming: each layer's blocks of
-                     tiles of the chip wide, 8 bits in and out with read noise; signs, sums, bias,
-                     ReLU and pooling in numpy
+    lenet5           LeNet-5 on 28 x 28 images: each layer's blocks of tiles of the chip wide, 8
+                     bits in and out with read noise; signs, sums, bias, ReLU, pooling in numpy
     die_bytes_per_cell  peak memory of a die: created, all cells read, all programmed open loop;
                      per cell of the tiles between a small die and one of 256 tiles
 """
@@ -44,6 +43,7 @@ from benches import Row
 
 HERE = Path(__file__).resolve().parent
 BATCH = 1024
+REST_SECONDS = 3600.0  # before products: young cells relax, and a tile is looked at more often
 WINDOWS = ((1 / 5000, 400e-6), (1 / 6010, 1 / 5770), (1 / 9310, 1 / 8510), (0.0, 1 / 80e3))
 MIDDLES = (1 / 4700, 1 / 5890, 1 / 8900)
 WIRES = """
@@ -92,7 +92,7 @@ def _programmed(address: str, seed: int) -> Any:
     gates = np.random.default_rng(seed).uniform(2.0, 3.2, die.spec.size)
     for _ in write_open_loop(die, np.arange(die.spec.size), gates, group=65536):
         pass
-    die.clock.sleep(1.0)
+    die.clock.sleep(REST_SECONDS)
     return die
 
 
@@ -126,7 +126,6 @@ def wires(seed: int, quick: bool) -> Iterator[Timed]:
         path.write_text(chip.replace("[converter]", f"{WIRES}\n[converter]", 1), encoding="utf-8")
         die = _programmed(f"emulator:{path}", seed)
     inputs = np.random.default_rng(seed).integers(0, 256, (BATCH, die.spec.rows))
-    die.clock.sleep(1.0)
     watch = Watch()
     die.mvm(0, inputs[:1])
     yield Timed("wires_solve", 1, "s", *watch.stop(), rate=False)
@@ -177,7 +176,7 @@ def lenet5(seed: int, quick: bool) -> Iterator[Timed]:
     images = np.random.default_rng(seed).integers(0, 256, (count, 1, 28, 28), dtype=np.uint8)
     images[:, :, :4] = images[:, :, 24:] = 0
     layers = [_Layer(card, mapped.layers[n], network) for n, card in enumerate(network.card.layers)]
-    die.clock.sleep(1000.0)
+    die.clock.sleep(REST_SECONDS)
     for layer in layers:
         layer.measure_scale(die, images[:batch], layers)
     watch = Watch()

@@ -227,7 +227,7 @@ def test_a_saved_state_of_another_die_or_version_is_refused() -> None:
         open_die().thaw(state[: len(state) // 2])
     with pytest.raises(Refused, match="version 99"):
         open_die("emulator:40nm?tiles=1&die=1").thaw(
-            _edited(state, b'"version": 3', b'"version":99')
+            _edited(state, b'"version": 4', b'"version":99')
         )
 
 

@@ -23,8 +23,11 @@ from rramhil_drivers.emulator.faults import noise_generator
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Generators of read noise, telegraph steps, pulses, levels after RESET, FORM, relaxation,
-    products."""
+    """Generators of read noise, pulses, levels after RESET, FORM, relaxation, products, read
+    disturb.
+
+    From `telegraph` nothing is drawn: it is the key of the traps' hash (see `fluctuation`).
+    """
 
     read: np.random.Generator
     telegraph: np.random.Generator
@@ -34,6 +37,7 @@ class Noise:
     early: np.random.Generator
     late: np.random.Generator
     product: np.random.Generator
+    hop: np.random.Generator
 
     @classmethod
     def seeded(cls, seed: int, die: int) -> Noise:

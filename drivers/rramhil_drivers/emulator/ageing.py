@@ -158,7 +158,19 @@ class Hops:
 
         `stress`: hops expected of each reading of a group, for groups of `each` readings.
         """
-        shares = np.rint(stress * PARTS).astype(np.int64)
+        return self.along(np.rint(stress * PARTS).astype(np.int64), each, rng)
+
+    def pass_by(self, total: int) -> bool:
+        """Whether `total` parts of a hop pass without one; if so they have passed."""
+        passes = self.left > total
+        if passes:
+            self.left -= total
+        return passes
+
+    def along(
+        self, shares: NDArray[np.int64], each: int, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """As `among`, with the stress of each reading in parts of a hop."""
         if not each or not shares.any():
             return np.empty(0, dtype=np.int64)
         if self.left <= 0:

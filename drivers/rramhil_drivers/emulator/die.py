@@ -289,7 +289,7 @@ class EmulatedDie(Device):
         ones, now = np.bitwise_count(codes), self._call.start  # when the call saw the cells
         hopped = self._cells.disturb_lines(first, ones, volts, seconds, now, self._noise)
         if hopped.size:
-            self._products.forget(hopped)
+            self._products.shift(tile, hopped)
 
     def _convert_for(self, conversions: int) -> None:
         """The time of more conversions of a call: in parts it ends when the whole would."""

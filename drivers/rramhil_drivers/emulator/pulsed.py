@@ -173,10 +173,8 @@ class PulsedCells(CellArray):
         if law is None:
             return super().disturb_lines(lines, ones, volts, seconds, now, noise)
         share = round(seconds * hop_rate(law, volts) * PARTS)
-        if self.hops.pass_by(int(ones.sum(dtype=np.int64)) * share * self.cols):
-            return np.empty(0, dtype=np.int64)
-        shares = ones.reshape(-1).astype(np.int64) * share
-        line, column = np.divmod(self.hops.along(shares, self.cols, noise.hop), self.cols)
+        places = self.hops.along_lines(ones, share, self.cols, noise.hop)
+        line, column = np.divmod(places, self.cols)
         return self._hop(law, lines[line % lines.size] + column, now)
 
     def _hop(self, law: Disturb, cells: Cells, now: float) -> Cells:

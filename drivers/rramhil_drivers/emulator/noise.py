@@ -24,7 +24,7 @@ from rramhil_drivers.emulator.faults import noise_generator
 @dataclass(frozen=True, slots=True)
 class Noise:
     """Generators of read noise, pulses, levels after RESET, FORM, relaxation, products, read
-    disturb.
+    disturb, the bit line's part of SET, and the share of ln G that a RESET covers.
 
     From `telegraph` nothing is drawn: it is the key of the traps' hash (see `fluctuation`).
     """
@@ -38,6 +38,8 @@ class Noise:
     late: np.random.Generator
     product: np.random.Generator
     hop: np.random.Generator
+    line: np.random.Generator
+    share: np.random.Generator
 
     @classmethod
     def seeded(cls, seed: int, die: int) -> Noise:

@@ -151,15 +151,22 @@ class Characterise(_Step):
 
 
 class Program(_Step):
-    """The first programming: open loop, or with one of the write-verify recipes."""
+    """The first programming: open loop, with one of the recipes, or by the chip itself."""
 
     do: Literal["program"]
-    how: Literal["open_loop", "verify"] = "open_loop"
+    how: Literal["open_loop", "verify", "on_chip"] = "open_loop"
     recipe: Recipe = SDR(first_reset=True)
     passes: int = Field(1, ge=1, le=10, description="write-verify again for cells that relaxed")
     compensate: bool = Field(
         True, description="move the partner of a cell that was given up (after the first pass)"
     )
+
+
+class Refresh(_Step):
+    """The chip's own write-verify once more: cells that left their windows are written again."""
+
+    do: Literal["refresh"]
+    delay: Delay = 1.0
 
 
 class Trim(_Step):
@@ -218,7 +225,7 @@ class Report(_Step):
 
 Recover = Annotated[RecoverRVW | RecoverRSA, Field(discriminator="method")]
 Step = Annotated[
-    Scan | Form | Tune | Characterise | Program | Trim | Evaluate | Recover | Report,
+    Scan | Form | Tune | Characterise | Program | Refresh | Trim | Evaluate | Recover | Report,
     Field(discriminator="do"),
 ]
 
@@ -251,7 +258,7 @@ class JobFile(Strict):
         before: set[str] = set()
         for name, step in zip(self.step_names(), self.steps, strict=True):
             if (
-                isinstance(step, (Trim, Evaluate, RecoverRVW, RecoverRSA))
+                isinstance(step, (Refresh, Trim, Evaluate, RecoverRVW, RecoverRSA))
                 and "program" not in before
             ):
                 raise ValueError(

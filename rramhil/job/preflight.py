@@ -10,7 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rramhil.device import Kind, PulseLimits, Range, Refused, Spec
-from rramhil.job.file import Characterise, Form, JobFile, Program, RecoverRVW, Scan, Trim, Tune
+from rramhil.job.file import (
+    Characterise,
+    Form,
+    JobFile,
+    Program,
+    RecoverRVW,
+    Refresh,
+    Scan,
+    Trim,
+    Tune,
+)
+from rramhil.job.on_chip import check_on_chip
 from rramhil.trim import check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
@@ -40,6 +51,8 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 _check_form(step, where, limits)
             case Tune():
                 _check_tune(step, where, limits)
+            case Program(how="on_chip") | Refresh():
+                check_on_chip(spec, job.mapping.levels, where)
             case Trim():
                 check_trim(spec)
             case Characterise():

@@ -20,11 +20,13 @@ from rramhil.job.file import (
     Program,
     RecoverRSA,
     RecoverRVW,
+    Refresh,
     Scan,
     Step,
     Trim,
     Tune,
 )
+from rramhil.job.on_chip import write_on_chip
 from rramhil.job.trimming import trim
 from rramhil.job.work import Arrays, Tick, Ticks, Work, note_yield
 from rramhil.nn.network import Images, accuracy_of
@@ -50,6 +52,8 @@ def run_step(work: Work, step: Step, generator: np.random.Generator) -> Ticks:
             return characterise_cells(work, step, generator)
         case Program():
             return first_program(work, step)
+        case Refresh():
+            return write_on_chip(work, step.delay)
         case Trim():
             return trim(work, step, generator)
         case Evaluate():
@@ -193,6 +197,9 @@ def first_program(work: Work, step: Program) -> Ticks:
     """The first programming of the mapped cells; then one reading a second later."""
     target = work.subject.target(work.need_curve())
     cells = work.subject.cells
+    if step.how == "on_chip":
+        yield from write_on_chip(work, 1.0)
+        return
     if step.how == "verify":
         yield from closed_loop(work, step.recipe, step.passes, 1.0, step.compensate)
         return

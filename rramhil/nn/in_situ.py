@@ -13,6 +13,7 @@ from calibration images, never from the test images. How a macro reads an input 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -78,8 +79,10 @@ def logits_in_situ(
             codes = _codes(layer, values, unit, highest)
             sums = _sums(layers[layer.name], codes, product)
             bias = network.biases[layer.name].numpy()
-            outputs = _weighted(layers[layer.name], sums * per_code, codes) * unit + bias
-            values = _activated(layer, outputs.astype(np.float32), values)
+            own = layers[layer.name]
+            sums *= np.float32(per_code)
+            outputs = _weighted(own, sums, codes) * (own.scale * unit).astype(np.float32)
+            values = _activated(layer, outputs + bias, values)
         parts.append(torch.from_numpy(values))
     return torch.cat(parts)
 
@@ -100,30 +103,31 @@ def _codes(layer: Layer, values: NDArray[np.float32], unit: float, highest: int)
     return unrolled
 
 
-def _sums(layer: MappedLayer, codes: Ints, product: BlockProduct) -> NDArray[np.float64]:
+def _sums(layer: MappedLayer, codes: Ints, product: BlockProduct) -> NDArray[np.float32]:
     """Sums of converter codes of the physical columns, (products, columns), over all row blocks."""
-    total = np.zeros((len(codes), layer.cells.shape[1]))
+    total = np.zeros((len(codes), layer.cells.shape[1]), dtype=np.float32)
     for block in layer.blocks:
         lines = np.arange(block.tile_row, block.tile_row + block.rows)
         columns = np.arange(block.tile_col, block.tile_col + block.cols)
         part = np.ascontiguousarray(codes[:, block.row : block.row + block.rows])
-        total[:, block.col : block.col + block.cols] += product(block.tile, part, lines, columns)
+        sums = product(block.tile, part, lines, columns)
+        if len(layer.blocks) == 1:
+            return sums.astype(np.float32)
+        total[:, block.col : block.col + block.cols] += sums
     return total
 
 
-def _weighted(
-    layer: MappedLayer, siemens_sums: NDArray[np.float64], codes: Ints
-) -> NDArray[np.float64]:
-    """Sums of weight times code from sums of siemens times code.
+def _weighted(layer: MappedLayer, sums: NDArray[np.float32], codes: Ints) -> NDArray[np.float32]:
+    """Sums of weight times code from `sums` of siemens times code.
 
     A scheme decodes siemens by a line, w = a G + b; so a sum of x w is a sum(x G) + b sum(x).
     """
-    nothing = np.zeros((1, siemens_sums.shape[1]))
-    start = np.asarray(layer.scheme.decode(nothing, layer.levels))
-    decoded = np.asarray(layer.scheme.decode(siemens_sums, layer.levels)) - start
+    start = np.asarray(layer.scheme.decode(np.zeros((1, sums.shape[1])), layer.levels))
+    decoded = np.asarray(layer.scheme.decode(sums, layer.levels), dtype=np.float32)
     if start.any():
-        decoded = decoded + start * codes.sum(axis=1, dtype=np.int64)[:, None]
-    return decoded * layer.scale
+        inputs = codes.sum(axis=1, dtype=np.int64)[:, None] - 1
+        decoded = decoded + (start * inputs).astype(np.float32)
+    return decoded
 
 
 def _activated(
@@ -137,8 +141,9 @@ def _activated(
         if layer.pool > 1:
             p = layer.pool
             maps = maps[:, : height // p * p, : width // p * p]
-            maps = maps.reshape(-1, height // p, p, width // p, p, layer.outputs).max(axis=(2, 4))
+            corners = [maps[:, i::p, j::p] for i in range(p) for j in range(p)]
+            maps = functools.reduce(np.maximum, corners)
         outputs = maps.transpose(0, 3, 1, 2)
     elif layer.pool > 1:
         outputs = functional.max_pool2d(torch.from_numpy(outputs), layer.pool).numpy()
-    return np.maximum(outputs, 0) if layer.relu else outputs
+    return np.maximum(outputs, np.float32(0)) if layer.relu else outputs

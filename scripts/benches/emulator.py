@@ -82,7 +82,7 @@ class Watch:
 
 
 def _programmed(address: str, seed: int) -> Any:
-    """A bare die, tile 0 written open loop to gates over the whole range."""
+    """A bare die, tile 0 written open loop to gates over the whole range, a second ago."""
     from rramhil.address import open_device
     from rramhil.verify import write_open_loop
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rramhil.device import Ints, Kind, Pulse, Refused
 from rramhil_drivers.emulator.chipfile import ChipFile, load_chip
 from rramhil_drivers.emulator.columns import born_response
-from rramhil_drivers.emulator.converter import noise_power
+from rramhil_drivers.emulator.converter import add_noise_power
 from rramhil_drivers.emulator.die import EmulatedDie
-from rramhil_drivers.emulator.noise import table_normals
+from rramhil_drivers.emulator.noise import normals_of, table_words
 from rramhil_drivers.emulator.periphery import ConverterNoise
 
 ROWS, COLS = 40, 12
@@ -126,13 +126,13 @@ def test_every_vector_sees_the_cells_afresh_as_if_each_cell_were_drawn() -> None
 
 def test_table_normals_are_normal_and_come_in_pieces() -> None:
     rng = np.random.default_rng(3)
-    z = table_normals(rng, 2000, 50)
+    z = normals_of(table_words(rng, 2000, 50))
     assert z.shape == (2000, 50)
     assert abs(z.mean()) < 0.015 and abs(z.std() - 1) < 0.01  # noqa: PT018
     assert abs((np.abs(z) > 3).mean() - 0.0027) < 0.0006
     one, two = (np.random.default_rng(4) for _ in range(2))
-    whole = table_normals(one, 9, 7)
-    pieces = [table_normals(two, count, 7) for count in (1, 5, 3)]
+    whole = table_words(one, 9, 7)
+    pieces = [table_words(two, count, 7) for count in (1, 5, 3)]
     np.testing.assert_array_equal(whole, np.concatenate(pieces))
 
 
@@ -141,7 +141,8 @@ def test_table_normals_are_normal_and_come_in_pieces() -> None:
 )
 def test_the_noise_of_the_converter_follows_its_law(law: Any, low: float, high: float) -> None:
     noise = ConverterNoise(source="this test", law=law, floor_codes=0.2, strength=0.1)
-    power = noise_power(noise, np.array([0.0, 9.0], dtype=np.float32))
+    power = np.zeros(2, dtype=np.float32)
+    add_noise_power(noise, np.array([0.0, 9.0], dtype=np.float32), power)
     np.testing.assert_allclose(power, [low, high], rtol=1e-6)
 
 

@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 
 from rramhil.device import Ints
 from rramhil_drivers.emulator.columns import Response
-from rramhil_drivers.emulator.noise import table_normals
+from rramhil_drivers.emulator.noise import normals_of, table_words
 from rramhil_drivers.emulator.periphery import Converter, ConverterNoise, Wires
 from rramhil_drivers.emulator.wires import Ladder
 
 F32 = NDArray[np.float32]
 AnyFloat = NDArray[np.floating[Any]]
 ENTRIES = 65536  # entries of the inputs or the sums of the vectors that are planned at once
-CONVERSIONS = 2048  # conversions at once: what fits into a cache
-BLOCK = 128  # conversions of one matrix product, of neighbouring rows
+CONVERSIONS = 512  # at once: what a cache holds
+BLOCK = 64  # conversions of one matrix product, of neighbouring rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +45,16 @@ class Seen:
 
     def take(self, rows: Ints, columns: Ints) -> Seen:
         """Some of the rows and columns."""
+        if _is_run(rows) and _is_run(columns):  # a view, which a matrix product takes as it is
+            corner = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            return Seen(self.codes[corner], self.variance[corner])
         block = np.ix_(rows, columns)
         return Seen(self.codes[block], self.variance[block])
+
+
+def _is_run(places: Ints) -> bool:
+    """Whether rising `places` follow each other without a gap."""
+    return bool(places[-1] - places[0] + 1 == places.size)
 
 
 def seen_by(converter: Converter, siemens: F32, variance: F32) -> Seen:
@@ -152,7 +160,7 @@ class Product:
         whole = converter.row_order == "index" and converter.rows_at_once >= self.word_lines
         whole = whole and self.ladder is None
         conversions = 0
-        step = max(ENTRIES // (max(self.rows.size, cols) * converter.slices), 1)
+        step = max(ENTRIES // max(self.rows.size, cols), 1)
         for start in range(0, len(codes), step):
             part = slice(start, min(start + step, len(codes)))
             if whole:
@@ -181,7 +189,8 @@ class Product:
         if width > 1:
             lines *= lines
         variance = (lines @ seen.variance).astype(np.float32)
-        return _converted(self.converter, self.response, mean, variance, rng)
+        noise = normals_of(table_words(rng, *mean.shape))
+        return _converted(self.converter, self.response, mean, variance, noise)
 
     def _in_groups(self, plan: Plan, rng: np.random.Generator) -> F32:
         """Codes of all groups of each vector and slice added up, (vectors * slices, cols)."""
@@ -193,12 +202,17 @@ class Product:
             last = max(int(np.searchsorted(ends, before + CONVERSIONS, "right")), first + 1)
             after = int(ends[last - 1])
             if after > before:
+                words = table_words(rng, after - before, added.shape[1])
                 if self.ladder is None:
-                    mean, variance = _analog_sums(plan, before, after, self.seen)
+                    order, mean, variance = _analog_sums(plan, before, after, self.seen)
                 else:
+                    order = np.arange(after - before)
                     mean, variance = self._gated_sums(self.ladder, plan, before, after)
-                values = _converted(self.converter, self.response, mean, variance, rng)
-                _add_up(values, plan.count[first:last], added[first:last])
+                noise = normals_of(words.take(order, axis=0))
+                values = _converted(self.converter, self.response, mean, variance, noise)
+                place = np.empty_like(order)
+                place[order] = np.arange(order.size)
+                added[first:last] = _added_up(values, place, plan.count[first:last])
             first = last
         return added
 
@@ -228,48 +242,46 @@ class Product:
         return mean, variance * share**4
 
 
-def _analog_sums(plan: Plan, before: int, after: int, seen: Seen) -> tuple[F32, F32]:
+def _analog_sums(plan: Plan, before: int, after: int, seen: Seen) -> tuple[Ints, F32, F32]:
     """What the conversions `before` to `after` sum: codes and variances, each (count, cols).
 
     A conversion sums few rows near each other, so conversions in the order of their first row
-    make a band, and blocks of it small matrix products.
+    make a band, and blocks of it small matrix products. They come in that order, the first result.
     """
     count, (rows, cols) = after - before, seen.codes.shape
     low, high = np.searchsorted(plan.conversion, (before, after))
     conversion, row = plan.conversion[low:high] - before, plan.row[low:high]
-    first = np.full(count, rows - 1)
+    first = np.full(count, rows - 1, dtype=np.uint16)
     starts = np.flatnonzero(np.diff(conversion, prepend=-1))
     first[conversion[starts]] = row[starts]
-    order = np.argsort(first.astype(np.uint16), kind="stable")
+    order = np.argsort(first, kind="stable")
     place = np.empty(count, dtype=np.int64)
-    place[order] = np.arange(count)
+    place[order] = np.arange(count) * rows
     chosen = np.zeros((count, rows), dtype=seen.codes.dtype)
-    chosen.reshape(-1)[place[conversion] * rows + row] = plan.value[low:high]
+    chosen.reshape(-1)[place[conversion] + row] = plan.value[low:high]
     last = np.zeros(count, dtype=np.int64)
     last[conversion] = row  # rows rise within a conversion: its last entry stays
-    last = last[order]
+    first, last = first[order], last[order]
     squared = chosen * chosen if seen.codes.dtype == np.float64 else chosen
-    mean, variance = np.empty((2, count, cols), dtype=np.float32)
+    mean, variance = np.empty((2, count, cols), dtype=seen.codes.dtype)
     for start in range(0, count, BLOCK):
         block = slice(start, start + BLOCK)
-        span = slice(int(first[order[start]]), int(last[block].max()) + 1)
-        mean[order[block]] = chosen[block, span] @ seen.codes[span]
-        variance[order[block]] = squared[block, span] @ seen.variance[span]
-    return mean, variance
+        span = slice(int(first[start]), int(last[block].max()) + 1)
+        np.matmul(chosen[block, span], seen.codes[span], out=mean[block])
+        np.matmul(squared[block, span], seen.variance[span], out=variance[block])
+    return order, np.asarray(mean, np.float32), np.asarray(variance, np.float32)
 
 
 def _converted(
-    converter: Converter,
-    response: Response,
-    mean: F32,
-    variance: F32,
-    rng: np.random.Generator,
+    converter: Converter, response: Response, mean: F32, variance: F32, noise: F32
 ) -> F32:
-    """Codes of conversions of the analog sums `mean` (count, cols); overwrites its arguments."""
-    power = noise_power(converter.noise, mean)
-    variance += power
+    """Codes of conversions of the analog sums `mean` (count, cols); overwrites its arguments.
+
+    `noise`: standard normal numbers.
+    """
+    add_noise_power(converter.noise, mean, variance)
     np.sqrt(variance, out=variance)
-    variance *= table_normals(rng, *mean.shape)
+    variance *= noise
     mean += variance
     mean *= response.gain
     mean += response.offset
@@ -277,23 +289,27 @@ def _converted(
     return np.clip(mean, np.float32(0), np.float32(2**converter.bits - 1), out=mean)
 
 
-def noise_power(law: ConverterNoise, codes: F32) -> F32:
-    """Variance of a conversion's own noise, codes squared, at sums of `codes` (see the law)."""
-    floor = np.float32(law.floor_codes**2)
-    if law.law == "constant":
-        return np.full_like(codes, floor)
+def add_noise_power(law: ConverterNoise, codes: F32, variance: F32) -> None:
+    """Add the variance of a conversion's own noise at sums of `codes` to `variance`, in place."""
     if law.law == "sqrt":
-        return np.float32(law.strength**2) * codes + floor
-    scaled = codes * np.float32(law.strength)
-    return scaled * scaled + floor
+        variance += np.float32(law.strength**2) * codes
+    elif law.law == "linear":
+        variance += np.square(np.float32(law.strength) * codes)
+    variance += np.float32(law.floor_codes**2)
 
 
-def _add_up(values: F32, count: Ints, added: F32) -> None:
-    """Add the rows of `values`, `count` of them for each row of `added`, in place."""
-    if (count == 1).all():
-        added += values
-        return
+def _added_up(values: F32, place: Ints, count: Ints) -> F32:
+    """Codes of each vector and slice, (lines, cols): `count` conversions of each line added up.
+
+    Conversion i, in the order of lines, is row `place[i]` of `values`.
+    """
     starts = np.cumsum(count) - count
-    for turn in range(int(count.max())):
-        lines = np.flatnonzero(count > turn)
-        added[lines] += values[starts[lines] + turn]
+    longest_first = np.argsort(-count, kind="stable")
+    start, left = starts[longest_first], count[longest_first]
+    added = np.zeros((count.size, values.shape[1]), dtype=np.float32)
+    for turn in range(int(left[0])):
+        lines = int(np.searchsorted(-left, -turn))
+        added[:lines] += values.take(place[start[:lines] + turn], axis=0)
+    sums = np.empty_like(added)
+    sums[longest_first] = added
+    return sums

@@ -230,10 +230,11 @@ class EmulatedDie(Device):
         codes = np.asarray(inputs)
         if codes.ndim != 2 or codes.shape[1] != lines.size or codes.dtype.kind not in "iu":
             raise ValueError(f"inputs must be integers (batch, {lines.size}), not {codes.shape}")
-        if not 0 <= tile < self.spec.tiles or (
-            codes.size
-            and not 0 <= int(codes.min()) <= int(codes.max()) < 2**self.spec.mvm.input_bits
-        ):
+        highest = 2**self.spec.mvm.input_bits - 1
+        inside = not codes.size or (codes.dtype.kind == "u" or codes.min() >= 0)
+        if inside and codes.size and np.iinfo(codes.dtype).max > highest:
+            inside = bool(codes.max() <= highest)
+        if not (inside and 0 <= tile < self.spec.tiles):
             raise Refused(
                 f"tile {tile} or an input code is out of range: {self.spec.serial} has "
                 f"{self.spec.tiles} tiles and takes codes of {self.spec.mvm.input_bits} bits"

@@ -59,13 +59,17 @@ def _quantiles() -> NDArray[np.float32]:
     return np.asarray(values / values.std(), dtype=np.float32)
 
 
-def table_normals(rng: np.random.Generator, count: int, size: int) -> NDArray[np.float32]:
-    """Normal numbers (count, size) from 16 random bits each: a quantile of a table of 65,536.
+def table_words(rng: np.random.Generator, count: int, size: int) -> NDArray[np.uint16]:
+    """16 random bits for each of (count, size) numbers. Each of the `count` lines takes whole words
+    of the generator, so that lines may be drawn in pieces."""
+    words = -(-size // 4)
+    return rng.integers(0, 2**64, (count, words), dtype=np.uint64).view(np.uint16)[:, :size]
+
+
+def normals_of(words: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Standard normal numbers from 16 random bits each: quantiles of a table of 65,536.
 
     No quantile is off by more than 1/131,072 in probability, and the variance is 1; beyond 4.3
-    standard deviations there is nothing. Six times as fast as a ziggurat; each of the `count`
-    lines takes whole words, so that lines may be drawn in pieces.
+    standard deviations there is nothing. Six times as fast as a ziggurat.
     """
-    words = -(-size // 4)
-    drawn = rng.integers(0, 2**64, (count, words), dtype=np.uint64).view(np.uint16)
-    return _quantiles().take(drawn[:, :size])
+    return _quantiles().take(words)

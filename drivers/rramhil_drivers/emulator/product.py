@@ -2,8 +2,9 @@
 
 What a tile conducts changes with every pulse on it, and with time by relaxation, which goes with
 the logarithm of time. So a tile is looked at anew after a pulse, and when its youngest cell has
-aged by a thousandth of a decade: what is missed is a thousandth of the relaxation in a decade,
-some nanosiemens. When that is depends on the state of the tile and on nothing else.
+aged by a two-hundredth of a decade: what is missed is a two-hundredth of the relaxation in a
+decade, some 15 nS where a reading resolves 100. When that is depends on the state of the tile and
+on nothing else.
 
 Lines with resistance are a network that takes longer to solve: it is solved after a pulse and ten
 times a decade. A product then is off by less than a thousandth of the largest one.
@@ -25,7 +26,7 @@ from rramhil_drivers.emulator.physics import F32, as_f32
 from rramhil_drivers.emulator.thermal import Thermal
 from rramhil_drivers.emulator.wires import effective, noise_share
 
-LOOKS_A_DECADE = 1000
+LOOKS_A_DECADE = 200
 SOLUTIONS_A_DECADE = 10
 YOUNGEST_SECONDS = 1e-9
 KEPT_TILES = 32

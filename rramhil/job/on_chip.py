@@ -1,0 +1,52 @@
+"""Steps that leave the write-verify to the chip: the first programming, and the refresh."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rramhil.device import Programmed, Refused, Spec
+from rramhil.job.work import Tick, Ticks, Work, note_yield
+from rramhil.verify import settled_reading
+
+CELLS_A_CALL = 4096
+
+
+def check_on_chip(spec: Spec, levels: int, where: str) -> None:
+    """Refuse a die that has no write-verify of its own here, or too few windows for `levels`."""
+    if spec.program is None:
+        raise Refused(
+            f'{where}: {spec.model} has no write-verify of its own here; use how = "verify"'
+        )
+    if levels > spec.program.levels:
+        raise Refused(
+            f"{where}: [mapping] has {levels} levels, but the write-verify of {spec.model} holds "
+            f"{spec.program.levels} windows; map to fewer levels"
+        )
+
+
+def write_on_chip(work: Work, delay: float) -> Ticks:
+    """Let the chip bring every mapped cell into its window, then read them `delay` later.
+
+    Cells inside are read once and not pulsed: after a programming this is a refresh.
+    """
+    device, cells = work.device, work.subject.cells
+    target = work.subject.target(work.need_curve())
+    done: list[Programmed] = []
+    for start in range(0, cells.size, CELLS_A_CALL):
+        yield Tick(start, cells.size + 1, f"on the chip: {start} of {cells.size} cells")
+        part = slice(start, start + CELLS_A_CALL)
+        done.append(device.program(cells[part], target.low[part], target.high[part]))
+    sets, resets, ok = (
+        np.concatenate([getattr(p, name) for p in done]) for name in ("sets", "resets", "ok")
+    )
+    pulses = sets + resets
+    work.findings |= {
+        "given_up": int(np.count_nonzero(~ok)),
+        "rewritten": int(np.count_nonzero(pulses)),
+        "pulses_per_cell": float(pulses.mean()),
+    }
+    siemens = settled_reading(device, cells, delay)
+    note_yield(work, siemens)
+    work.arrays |= {"siemens": siemens, "sets": sets, "resets": resets, "given_up": ~ok}
+    work.arrays |= {"open_cells": np.zeros(0, np.int64)}
+    yield Tick(cells.size + 1, cells.size + 1, f"{int(ok.sum())} of {cells.size} cells arrived")

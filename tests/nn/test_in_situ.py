@@ -1,0 +1,118 @@
+"""A network computed by the array: exact where the array is, and cured by trimming its columns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rramhil.address import open_device
+from rramhil.device import Ints, Kind, Pulse
+from rramhil.mapping import Levels, find_scheme, map_network
+from rramhil.mapping.network import MappedNetwork
+from rramhil.nn.data import load_data
+from rramhil.nn.in_situ import activation_ranges, logits_in_situ, whole_tile
+from rramhil.nn.network import Images, Layer, Network, images_of, load_network, logits_of
+from rramhil.nn.splits import make_splits
+from rramhil.trim import TrimSettings, read_tile, trim_tile
+from rramhil.verify import Bias, write_open_loop
+from rramhil_drivers.emulator.die import EmulatedDie
+
+LEVELS = Levels(16, 20e-6, 200e-6, 5e-6)
+
+
+def digits() -> tuple[Network, Images, Images]:
+    network = load_network("digits")
+    data = load_data("digits")
+    splits = make_splits(data, network.card.split_seed)
+    return network, images_of(data, splits.calibration), images_of(data, splits.test)
+
+
+@pytest.mark.parametrize("scheme", ["two_column", "one_column"])
+def test_an_exact_array_gives_the_logits_of_the_mapped_weights(scheme: str) -> None:
+    """Also through two convolutions with pooling, against torch."""
+    same = {"kind": "convolution", "kernel": 3, "pool": 2}
+    generator = torch.Generator().manual_seed(1)
+    card = load_network("digits").card.model_copy(
+        update={
+            "image_shape": (1, 12, 12),
+            "layers": (
+                Layer(name="a", inputs=1, outputs=3, padding=1, **same),
+                Layer(name="b", inputs=3, outputs=4, **same),
+                Layer(name="c", kind="linear", inputs=16, outputs=5, relu=False),
+            ),
+        }
+    )  # fmt: skip
+    shapes = {"a": (9, 3), "b": (27, 4), "c": (16, 5)}
+    weights = {n: torch.randn(s, generator=generator) * 0.3 for n, s in shapes.items()}
+    biases = {n: torch.randn(s[1], generator=generator) * 0.1 for n, s in shapes.items()}
+    network = Network(card, weights, biases)
+    spec = open_device("emulator:wide?tiles=1").spec
+    assert spec.mvm is not None
+    mapped = map_network(network.matrices(), spec, LEVELS, find_scheme(scheme))
+    tile = np.zeros(spec.rows * spec.cols)
+    tile[mapped.cells] = mapped.siemens
+    per_code = spec.mvm.amps_per_code / spec.reading.volts
+
+    def product(number: int, codes: Ints, rows: Ints, columns: Ints) -> Ints:
+        assert number == 0
+        block = tile.reshape(spec.rows, spec.cols)[np.ix_(rows, columns)]
+        return codes.astype(np.float64) @ block / per_code  # sums without a converter
+
+    pixels = torch.rand((7, 1, 12, 12), generator=generator)
+    images = Images(pixels, torch.zeros(7, dtype=torch.int64))
+    got = logits_in_situ(network, mapped, images, activation_ranges(network, images), product, spec)
+    exact = network.with_weights(mapped.ideal_weights())
+    expected = logits_of(network, images, exact)
+    assert float((got - expected).abs().max()) < 0.03 * float(expected.abs().max())
+
+
+def conducting(address: str, network: Network) -> tuple[EmulatedDie, MappedNetwork]:
+    """A die that holds the network, each cell written through its gate voltage."""
+    die = open_device(address)
+    assert isinstance(die, EmulatedDie)
+    mapped = map_network(network.matrices(), die.spec, LEVELS, find_scheme("two_column"))
+    gates = np.linspace(1.6, 3.6, 81)
+    sample = np.arange(die.spec.size - 81 * 32, die.spec.size)
+    die.apply(Pulse(Kind.SET, sample, 2.0, np.repeat(gates, 32), seconds=1e-7))
+    curve = np.maximum.accumulate(np.median(die.read(sample).reshape(81, 32), axis=1))
+    nominal = np.interp(mapped.siemens, curve + np.arange(81) * 1e-12, gates)
+    limits = die.spec.pulses[Kind.SET].gate_volts
+    assert limits is not None
+    list(write_open_loop(die, mapped.cells, limits.snap(nominal), Bias()))
+    die.clock.sleep(1.0)
+    return die, mapped
+
+
+def test_trimmed_columns_bring_a_network_on_the_array_back() -> None:
+    network, calibration, test = digits()
+    die, mapped = conducting("emulator:wide?tiles=2&die=2", network)
+    ranges = activation_ranges(network, calibration)
+
+    def accuracy() -> float:
+        logits = logits_in_situ(network, mapped, test, ranges, die.mvm_block, die.spec)
+        return float((logits.argmax(1) == test.labels).float().mean())
+
+    before = accuracy()
+    rng = np.random.default_rng(0)
+    for tile in mapped.tiles:
+        siemens = read_tile(die, tile, 2)
+        list(trim_tile(die, tile, siemens, TrimSettings(vectors=2048), rng))
+    after = accuracy()
+    assert before < 0.7
+    assert after > before + 0.2
+    weights = network.with_weights(mapped.weights_from(die.read(mapped.cells)))
+    readback = float((logits_of(network, test, weights).argmax(1) == test.labels).float().mean())
+    assert after > readback - 0.06
+
+
+def test_whole_tiles_give_what_blocks_give() -> None:
+    network, calibration, test = digits()
+    die, mapped = conducting("emulator:wide?tiles=2&die=2&converter_noise=0", network)
+    few = Images(test.pixels[:40], test.labels[:40])
+    ranges = activation_ranges(network, calibration)
+    blocks = logits_in_situ(network, mapped, few, ranges, die.mvm_block, die.spec)
+    whole = whole_tile(die.mvm, die.spec.rows)
+    tiles = logits_in_situ(network, mapped, few, ranges, whole, die.spec)
+    spread = float(blocks.std())
+    assert float((blocks - tiles).abs().mean()) < 0.1 * spread

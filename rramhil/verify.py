@@ -103,13 +103,25 @@ class ISPP(_Recipe):
 
     The lead asks for a start well below the level, not for a voltage: where it would lie below
     the device's lowest gate voltage, the ramp starts there. A `gate_start_volts` is a request,
-    and out of range it is refused.
+    and out of range it is refused. A ramp that would pass `gate_stop_volts` ends in a RESET and
+    starts again; without one it goes on to the end of the device's range.
     """
 
     algorithm: Literal["ispp"] = "ispp"
     gate_step_volts: Annotated[Volts, Field(gt=0)] = 0.05
     gate_start_volts: PulseVolts | None = None
+    gate_stop_volts: PulseVolts | None = None
     gate_lead_volts: PulseVolts = 0.3
+
+    @model_validator(mode="after")
+    def _rising(self) -> ISPP:
+        first, last = self.gate_start_volts, self.gate_stop_volts
+        if first is not None and last is not None and last < first:
+            raise ValueError(
+                f"gate_stop_volts {last:g} V lies below gate_start_volts {first:g} V; "
+                "raise the one or lower the other"
+            )
+        return self
 
 
 class FPPV(_Recipe):
@@ -243,6 +255,10 @@ def next_pulses(
     if state.spent.any():
         lower &= ~state.spent
         raise_ &= ~state.spent
+    if isinstance(recipe, ISPP) and recipe.gate_stop_volts is not None:
+        ended = raise_ & (state.heading == 1)
+        ended &= _next_gate(state.step, target, recipe, spec) > recipe.gate_stop_volts + 1e-9
+        lower, raise_ = lower | ended, raise_ & ~ended
     down, up = np.flatnonzero(lower), np.flatnonzero(raise_)
     heading, step, spent = state.heading.copy(), state.step.copy(), state.spent
     coarse = state.coarse
@@ -295,11 +311,21 @@ def _set_volts(
         return np.where(coarse, full, recipe.fine_set.at(np.maximum(step, 0))), nominal
     if isinstance(recipe, FPPV):
         return full, nominal
+    start = _ramp_start(nominal, recipe, spec)
+    return full, start + recipe.gate_step_volts * np.maximum(step, 0)
+
+
+def _ramp_start(nominal: Floats, recipe: ISPP, spec: Spec) -> NDArray[np.float64]:
     if recipe.gate_start_volts is None:
         start = np.maximum(nominal - recipe.gate_lead_volts, _lowest_gate(spec))
-    else:
-        start = np.full(step.size, recipe.gate_start_volts)
-    return full, start + recipe.gate_step_volts * np.maximum(step, 0)
+        return np.asarray(start, dtype=np.float64)
+    return np.full(nominal.size, recipe.gate_start_volts)
+
+
+def _next_gate(step: Counts, target: Target, recipe: ISPP, spec: Spec) -> NDArray[np.float64]:
+    """The gate voltage that a ramp would go on to."""
+    start = _ramp_start(target.gate_volts, recipe, spec)
+    return np.asarray(start + recipe.gate_step_volts * (step + 1), dtype=np.float64)
 
 
 def _lowest_gate(spec: Spec) -> float:

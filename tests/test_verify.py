@@ -316,3 +316,20 @@ def test_yield_leaves_unreadable_cells_out_of_the_error(target: Target) -> None:
     found = window_yield(siemens, target)
     assert (found.unreadable, found.inside, found.cells) == (9, 591, 600)
     assert found.rms_error_siemens == pytest.approx(0, abs=1e-12)
+
+
+def test_an_ispp_ramp_that_passes_its_own_stop_starts_again_after_a_reset(die: Device) -> None:
+    recipe = ISPP(gate_start_volts=2.0, gate_step_volts=0.25, gate_stop_volts=2.5)
+    cells = np.arange(2)
+    goal = Target(np.full(2, 1.0), np.full(2, 2.0), np.full(2, 2.0))
+    state, seen = State.fresh(2, coarse=False), []
+    for _ in range(8):
+        pulses, state = next_pulses(cells, np.full(2, 1e-5), goal, state, recipe, Bias(), die.spec)
+        assert len(pulses) == 1
+        gate = pulses[0].gate_volts
+        assert gate is not None
+        seen.append((pulses[0].kind.value, round(float(gate[0]), 2)))
+    ramp = [("set", 2.0), ("set", 2.25), ("set", 2.5), ("reset", Bias().reset_gate_volts)]
+    assert seen == ramp * 2
+    with pytest.raises(ValueError, match="lies below gate_start_volts"):
+        ISPP(gate_start_volts=2.0, gate_stop_volts=1.9)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rramhil.address import open_device
 from rramhil.device import Kind, Pulse, Refused
-from rramhil_drivers.emulator.die import EmulatedDie
+from rramhil_drivers.emulator.die import STATE_VERSION, EmulatedDie
 from rramhil_drivers.emulator.faults import Purpose, noise_generator, tile_generator
 from rramhil_drivers.emulator.noise import Noise
 
@@ -58,9 +58,12 @@ STEPS = st.lists(
 
 
 def test_readings_are_multiples_of_the_lsb_in_range() -> None:
-    die = open_die()
+    die = open_die("emulator:40nm?tiles=1&formed=no")
     cells = np.arange(5000)
-    die.apply(set_pulse(cells[:2500], 3.0))
+    formed = np.arange(2500)
+    die.apply(Pulse(Kind.FORM, formed, 4.5, 2.5, seconds=1e-6))
+    die.apply(set_pulse(formed, 3.0))
+    die.apply(reset_pulse(formed[::3]))
     got = die.read(cells)
     limits = die.spec.reading
     inside = got[(got > 0) & np.isfinite(got)]
@@ -227,7 +230,7 @@ def test_a_saved_state_of_another_die_or_version_is_refused() -> None:
         open_die().thaw(state[: len(state) // 2])
     with pytest.raises(Refused, match="version 99"):
         open_die("emulator:40nm?tiles=1&die=1").thaw(
-            _edited(state, b'"version": 3', b'"version":99')
+            _edited(state, f'"version": {STATE_VERSION}'.encode(), b'"version":99')
         )
 
 

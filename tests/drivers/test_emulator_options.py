@@ -87,7 +87,7 @@ def test_the_serial_of_a_chip_file_of_your_own_says_what_stands_in_it(tmp_path: 
     mine = serial("40nm.toml", text)
     assert re.fullmatch(r"40nm-7-[0-9a-f]{6}", mine)
     assert serial("other.toml", "# mine\n" + text) == mine
-    assert serial("40nm.toml", text.replace("creep = 0.042207", "creep = 0.05")) != mine
+    assert serial("40nm.toml", text.replace("creep_volts = 0.15", "creep_volts = 0.16")) != mine
     assert re.fullmatch(mine + "-[0-9a-f]{6}", serial("40nm.toml", text, "?die=7&tiles=1"))
 
 

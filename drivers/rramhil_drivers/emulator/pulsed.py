@@ -17,16 +17,36 @@ from rramhil_drivers.emulator.physics import (
     F32,
     LevelTable,
     RelaxationLaw,
+    ResetCell,
+    ResetDraws,
+    SetCell,
     as_f32,
     form_result,
     hrs_landing,
+    lopsided,
     normals,
     read_noise,
     reset_drive,
     reset_target,
-    set_ceiling,
+    set_result,
+    set_width,
     tukey,
 )
+
+CODES = 16  # fixed parameters are kept in 1/16 of their unit
+LOST_CODES = 32  # volts lost, in 1/32 V
+SCALE_CODES = 64  # the logarithm of a cell's scale in 1/64
+BUILT_SIEMENS = 2e-6  # what a SET has built, in steps of 2 uS
+
+
+def coded(values: NDArray[Any], codes: int) -> NDArray[np.int8]:
+    """`values` in steps of 1/codes as int8; what lies further out is drawn to the end."""
+    return np.asarray(np.clip(np.rint(values * codes), -127, 127), dtype=np.int8)
+
+
+def decoded(values: NDArray[np.int8], codes: int) -> F32:
+    """What `coded` was given, to within half a step."""
+    return values * np.float32(1 / codes)
 
 
 class WriteTimes:
@@ -55,7 +75,8 @@ class PulsedCells(CellArray):
     """Cells that follow the fitted SET, RESET, FORM and relaxation laws of a chip file.
 
     A write is stamped with an index into `writes`, so that its time costs four bytes a
-    cell and stays exact. 31 bytes a cell.
+    cell and stays exact. Fixed parameters are small integers, one byte each: 30 bytes a cell.
+    `built`: what the last SET had built, which a RESET has to overcome.
     """
 
     def __init__(
@@ -67,8 +88,9 @@ class PulsedCells(CellArray):
         self.stamp = self._array("stamp", np.uint32)
         self.early = self._array("early", np.float16)
         self.late = self._array("late", np.float16)
-        self.gate_z, self.gain_z, self.sl_shift, self.hrs_shift = (
-            np.zeros(self.size, dtype=np.float16) for _ in range(4)
+        self.built = self._array("built", np.uint8)
+        self.gate_z, self.scale, self.line_z, self.sl_z, self.hrs_shift, self.lost = (
+            np.zeros(self.size, dtype=np.int8) for _ in range(6)
         )
         self.writes = WriteTimes()
         self.threshold = LevelTable(laws.reset.siemens, laws.reset.threshold_volts)
@@ -77,11 +99,18 @@ class PulsedCells(CellArray):
 
     def draw_fixed(self, here: slice, rng: np.random.Generator) -> None:
         laws, n = self.laws, self.tile_cells
-        self.gate_z[here] = normals(rng, n)
-        self.gain_z[here] = normals(rng, n)
-        self.sl_shift[here] = laws.reset.cell_sd * normals(rng, n)
-        hard = rng.random(n) < laws.hrs.hard_share
-        self.hrs_shift[here] = laws.hrs.cell_sd * normals(rng, n) + laws.hrs.hard_ln_shift * hard
+        weak = rng.random(n) < laws.set.weak_share
+        spread = np.where(weak, laws.set.weak_cell_sd, laws.set.scale_cell_sd)
+        ln_scale = spread * normals(rng, n) + laws.set.weak_ln_scale * weak
+        self.scale[here] = coded(ln_scale, SCALE_CODES)
+        self.gate_z[here] = coded(normals(rng, n), CODES)
+        # Further out a bit line at the read voltage would begin to SET.
+        self.line_z[here] = coded(np.clip(normals(rng, n), -2.5, 2.5), CODES)
+        self.sl_z[here] = coded(normals(rng, n), CODES)
+        hrs = laws.hrs
+        self.hrs_shift[here] = coded(hrs.cell_sd * normals(rng, n), CODES)
+        lost = np.maximum(hrs.hard_volts + hrs.hard_cell_sd_volts * normals(rng, n), 0)
+        self.lost[here] = coded(lost * (rng.random(n) < hrs.hard_share), LOST_CODES)
 
     def be_born(self, here: slice, rng: np.random.Generator) -> None:
         laws, n = self.laws, self.tile_cells
@@ -90,9 +119,10 @@ class PulsedCells(CellArray):
         if not self.formed:
             self.written[here] = laws.form.unformed_siemens
             return
-        drive = np.full(n, laws.form.birth_reset_volts, dtype=np.float32)
-        ln_shift = self.hrs_shift[here] + np.float32(laws.hrs.cycle_sd) * normals(rng, n)
-        self.written[here] = hrs_landing(laws.hrs, drive, ln_shift)
+        drive = laws.form.birth_reset_volts - decoded(self.lost[here], LOST_CODES)
+        ln_shift = decoded(self.hrs_shift[here], CODES) + laws.hrs.cycle_sd * normals(rng, n)
+        ln_shift = as_f32(ln_shift)
+        self.written[here] = hrs_landing(laws.hrs, as_f32(drive), ln_shift)
         self.flags[here] |= FORMED
 
     def saved(self) -> dict[str, NDArray[Any]]:
@@ -152,6 +182,9 @@ class PulsedCells(CellArray):
         else:
             after = self._set(cells, g, gate, volts, pulse.seconds, flags, noise)
         able = ((flags & STUCK) == 0) & (((flags & FORMED) > 0) | (after > g))
+        if pulse.kind is not Kind.RESET:
+            higher = np.flatnonzero(able & (after > g))
+            self.built[cells[higher]] = np.ceil(after[higher] * np.float32(1 / BUILT_SIEMENS))
         anew = able & (np.abs(after - g) > self._least_write(pulse.kind, g))
         self._write(cells[anew], after[anew], now, noise)
         small = np.flatnonzero(able & ~anew & (after != g))
@@ -172,16 +205,22 @@ class PulsedCells(CellArray):
         flags: NDArray[np.uint8], noise: Noise,
     ) -> F32:  # fmt: skip
         law = self.laws.set
-        seconds = min(max(seconds, law.widths[0].seconds), law.widths[-1].seconds)
-        cell = (self.gate_z[cells], self.gain_z[cells])
-        ceiling = set_ceiling(law, seconds, gate, volts, cell, normals(noise.pulse, cells.size))
+        at = set_width(law, min(max(seconds, law.widths[0].seconds), law.widths[-1].seconds))
+        cell = SetCell(
+            decoded(self.gate_z[cells], CODES),
+            np.exp(decoded(self.scale[cells], SCALE_CODES)),
+            decoded(self.line_z[cells], CODES),
+            lopsided(noise.pulse, cells.size, law.pulse_tail, law.pulse_upwards),
+            normals(noise.line, cells.size),
+        )
+        after = set_result(law, at, g, gate, volts, cell)
         fresh = np.flatnonzero((flags & (FORMED | STUCK)) == 0)
-        after = np.maximum(g, ceiling)
         if fresh.size:
+            ceiling = after[fresh]
             after[fresh] = g[fresh]
             ready = self._forms(cells[fresh], gate[fresh], volts[fresh])
             now_formed = fresh[ready]
-            after[now_formed] = form_result(self.laws.form, ceiling[now_formed], noise.form)
+            after[now_formed] = form_result(self.laws.form, ceiling[ready], noise.form)
             self.flags[cells[now_formed]] |= FORMED
         return after
 
@@ -200,10 +239,14 @@ class PulsedCells(CellArray):
     ) -> F32:
         laws = self.laws
         drive = reset_drive(laws.reset, seconds, gate, volts)
-        sl, hrs = self.sl_shift[cells], self.hrs_shift[cells]
-        return reset_target(
-            laws.reset, laws.hrs, self.threshold, drive, g, sl, hrs, noise.pulse, noise.cycle
+        cell = ResetCell(
+            self.built[cells] * np.float32(BUILT_SIEMENS),
+            decoded(self.sl_z[cells], CODES) * np.float32(laws.reset.cell_sd),
+            decoded(self.hrs_shift[cells], CODES),
+            decoded(self.lost[cells], LOST_CODES),
         )
+        draws = ResetDraws(noise.pulse, noise.cycle, noise.share)
+        return reset_target(laws.reset, laws.hrs, self.threshold, drive, g, cell, draws)
 
     def _write(self, cells: Cells, g: F32, now: float, noise: Noise) -> None:
         """Cells that moved: their new conductance, when, and how they will relax."""

@@ -145,7 +145,7 @@ def rvw_converged(seed: int, quick: bool) -> Iterator[Timed]:
         points = list(gate_sweep(device, np.arange(512) + 65536, 1.5, 4.0, 51, Bias()))
         curve = gate_curve(points)
         level = np.random.default_rng(seed).integers(0, 4, count)
-        gates = np.append([curve.nominal_gate(middle) for middle in MIDDLES], 2.0)[level]
+        gates = np.append([curve.nominal_gate(middle, 20e-6) for middle in MIDDLES], 2.0)[level]
         low, high = np.array(WINDOWS)[level].T
         target = Target(low, high, gates)
         watch = Watch()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rramhil.device import Cells, Kind, Pulse
 from rramhil_drivers.emulator.cells import CellArray
-from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws
+from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws, SetWidth
 from rramhil_drivers.emulator.faults import FORMED, STUCK, TELEGRAPH, Purpose, tile_generator
 from rramhil_drivers.emulator.noise import Noise
 from rramhil_drivers.emulator.physics import (
@@ -93,6 +93,7 @@ class PulsedCells(CellArray):
             np.zeros(self.size, dtype=np.int8) for _ in range(6)
         )
         self.writes = WriteTimes()
+        self._widths: dict[float, SetWidth] = {}
         self.threshold = LevelTable(laws.reset.siemens, laws.reset.threshold_volts)
         self.noise_sd = LevelTable(laws.noise.siemens, laws.noise.sd)
         self.relaxation = RelaxationLaw(laws.relaxation)
@@ -181,13 +182,19 @@ class PulsedCells(CellArray):
             after = self._reset(cells, g, gate, volts, pulse.seconds, noise)
         else:
             after = self._set(cells, g, gate, volts, pulse.seconds, flags, noise)
-        able = ((flags & STUCK) == 0) & (((flags & FORMED) > 0) | (after > g))
+        change = after - g
+        moved = change != 0
+        usual = (flags & (STUCK | FORMED)) == FORMED
+        if not usual.all():
+            moved &= usual | (((flags & STUCK) == 0) & (change > 0))
         if pulse.kind is not Kind.RESET:
-            higher = np.flatnonzero(able & (after > g))
-            self.built[cells[higher]] = np.ceil(after[higher] * np.float32(1 / BUILT_SIEMENS))
-        anew = able & (np.abs(after - g) > self._least_write(pulse.kind, g))
+            higher = np.flatnonzero(moved & (change > 0))
+            built = np.ceil(after[higher] * np.float32(1 / BUILT_SIEMENS))
+            self.built[cells[higher]] = built.astype(np.uint8)
+        write = np.abs(change) > self._least_write(pulse.kind, g)
+        anew = np.flatnonzero(moved & write)
         self._write(cells[anew], after[anew], now, noise)
-        small = np.flatnonzero(able & ~anew & (after != g))
+        small = np.flatnonzero(moved & ~write)
         self._shift(cells[small], g[small], after[small], now)
 
     def _least_write(self, kind: Kind, g: F32) -> F32:
@@ -205,7 +212,7 @@ class PulsedCells(CellArray):
         flags: NDArray[np.uint8], noise: Noise,
     ) -> F32:  # fmt: skip
         law = self.laws.set
-        at = set_width(law, min(max(seconds, law.widths[0].seconds), law.widths[-1].seconds))
+        at = self._width(seconds)
         cell = SetCell(
             decoded(self.gate_z[cells], CODES),
             np.exp(decoded(self.scale[cells], SCALE_CODES)),
@@ -223,6 +230,14 @@ class PulsedCells(CellArray):
             after[now_formed] = form_result(self.laws.form, ceiling[ready], noise.form)
             self.flags[cells[now_formed]] |= FORMED
         return after
+
+    def _width(self, seconds: float) -> SetWidth:
+        """The gate ceiling at a pulse width; a width outside the fitted ones is drawn to them."""
+        if seconds not in self._widths:
+            widths = self.laws.set.widths
+            inside = min(max(seconds, widths[0].seconds), widths[-1].seconds)
+            self._widths[seconds] = set_width(self.laws.set, inside)
+        return self._widths[seconds]
 
     def _forms(self, cells: Cells, gate: F32, volts: F32) -> NDArray[np.bool_]:
         law = self.laws.form

@@ -4,8 +4,8 @@
 
 The shipped network `digits`, cells written open loop to the gate voltages of their levels on each
 of three dies, read and multiplied a second later. `wide` sums all rows at once in 8 bits, `40nm`
-seven rows in 3 bits. Every row is printed with the converter's noise as the chip file has it, without
-it, and with twice as much. `readback`: the product computed from conductances that were read.
+seven rows in 3 bits. Every row is printed with the converter's noise as the chip file has it,
+without it, and with twice as much. `readback`: the product computed from conductances read.
 """
 
 from __future__ import annotations

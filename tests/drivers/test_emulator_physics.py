@@ -29,6 +29,14 @@ def laws() -> PulsedLaws:
     return found
 
 
+def rest() -> tuple[np.ndarray, np.ndarray]:
+    """(levels, sd of what a cell at rest fluctuates by: white noise and traps)."""
+    law = laws().noise
+    return np.array(law.siemens), np.hypot(
+        law.sd, np.sqrt(law.traps) / 2 * np.array(law.step_siemens)
+    )
+
+
 def truth(die: EmulatedDie, cells: np.ndarray = ALL) -> np.ndarray:
     """Conductances without read noise."""
     die._cells.wake(cells)
@@ -246,18 +254,25 @@ def test_a_persistent_share_is_hard_to_reset_and_gets_lower_with_more_voltage() 
 def test_forming_happens_once_at_the_cells_own_voltage() -> None:
     die = fresh("&formed=no&stuck_lrs=0&stuck_hrs=0&stuck_rows=0")
     assert (die.read(ALL) == 0).all()
-    die.apply(pulse(Kind.SET, 1.0, 3.0))
+    die.apply(pulse(Kind.SET, 0.95, 3.0))
     die.apply(pulse(Kind.RESET, 2.0, 4.0))
     assert (die.read(ALL) == 0).all()
     needed = np.full(ALL.size, np.nan)
-    for volts in np.arange(1.8, 4.5, 0.05):
+    for volts in np.arange(0.95, 4.5, 0.05):
         die.apply(pulse(Kind.FORM, round(volts, 2), 2.0, 1e-6))
         now = die.read(ALL) > 0
         needed[now & np.isnan(needed)] = volts
     assert np.isfinite(needed).mean() > 0.999
     law = laws().form
-    assert np.nanmean(needed) == pytest.approx(law.volts + 0.025, abs=0.02)
-    assert np.nanstd(needed) == pytest.approx(law.cell_sd, rel=0.1)
+    middle, upper = np.nanquantile(needed, [0.5, 0.95])
+    easy = law.easy_share / (2 - law.easy_share)  # of the cells below the median
+    assert middle == pytest.approx(law.volts + 0.025 - easy * law.cell_sd, abs=0.04)
+    assert upper - middle == pytest.approx(1.65 * law.cell_sd, abs=0.06)  # steps of 0.05 V
+    lower = (needed < law.volts - 3.5 * law.cell_sd).mean()
+    assert lower == pytest.approx(
+        law.easy_share * np.exp(-3.5 * law.cell_sd / law.easy_volts), rel=0.25
+    )
+    assert needed.min() >= law.lowest_volts - 1e-6
 
 
 def test_a_formed_cell_lands_where_the_chip_file_says() -> None:
@@ -277,45 +292,6 @@ def test_a_closed_gate_forms_nothing() -> None:
 
 
 # ------------------------------------------------------------------------ noise and time
-
-
-def test_read_noise_has_the_stated_spread() -> None:
-    die = fresh("&stuck_lrs=0&stuck_hrs=0&stuck_rows=0")
-    die.apply(pulse(Kind.SET, 2.0, 2.25))
-    looks = np.array([die._cells.look(ALL, die.clock.now(), die._noise) for _ in range(12)])
-    g, sd = np.median(looks, axis=0), looks.std(axis=0, ddof=1)
-    near = (g > 140e-6) & (g < 210e-6)
-    stated = np.interp(np.median(g[near]), laws().noise.siemens, laws().noise.sd)
-    assert np.median(sd[near]) == pytest.approx(stated, rel=0.1)
-    # A trap takes 4 % of 175 uS in half of the readings: sd 3.5 uS.
-    share = (sd[near] > 2.5e-6).mean()
-    assert share == pytest.approx(laws().noise.telegraph_share, rel=0.3)
-
-
-def relaxed(seconds: float) -> np.ndarray:
-    die = fresh("&stuck_lrs=0&stuck_hrs=0&stuck_rows=0")
-    die.apply(pulse(Kind.SET, 2.0, 2.2))
-    start = die._cells.written[ALL].copy()
-    die.clock.sleep(seconds)
-    change = truth(die) - start
-    return np.asarray(change[(start > 90e-6) & (start < 140e-6)])
-
-
-def test_relaxation_grows_with_log_time_and_has_heavy_tails() -> None:
-    def robust(x: np.ndarray) -> float:
-        low, high = np.quantile(x, [0.25, 0.75])
-        return float(high - low) / 1.349
-
-    spreads = [robust(relaxed(t)) for t in (0.01, 0.1, 1.0, 100.0, 1e4, 1e6)]
-    assert spreads == sorted(spreads)
-    assert spreads[-1] > 1.1 * spreads[-2]  # goes on beyond the measured times
-    assert spreads[2] == pytest.approx(3.8e-6, rel=0.25)  # technology A at 96-120 uS: 3.9 uS
-    change = relaxed(1.0)
-    beyond = (np.abs(change - np.median(change)) > 3 * robust(change)).mean()
-    assert beyond > 10 * 0.0027
-    early, late = relaxed(1.0), relaxed(1e4)
-    ranks = [np.argsort(np.argsort(x)) for x in (early, late)]
-    assert 0.4 < np.corrcoef(ranks)[0, 1] < 0.9  # measured: 0.63
 
 
 def test_a_pulse_that_moves_nothing_does_not_start_relaxation_anew() -> None:
@@ -403,7 +379,7 @@ def test_creep_adds_up_and_does_not_make_the_cells_wander() -> None:
     change = truth(die).astype(np.float64) - truth(shadow)
     # The others dropped, which is a write.
     crept = die._cells.state["stamp"] == shadow._cells.state["stamp"]
-    noise = np.interp(truth(shadow), laws().noise.siemens, laws().noise.sd)
+    noise = np.interp(truth(shadow), *rest())
     assert crept.mean() > 0.7
     assert (change[crept] <= noise[crept]).mean() > 0.999
     assert (change < -1e-9).mean() > 0.2, "nothing creeps: the test shows nothing"
@@ -414,15 +390,15 @@ def test_a_change_below_the_read_noise_lets_the_relaxation_go_on(kind: Kind) -> 
     die, shadow = written_and_relaxed()
     sign = 1 if kind is Kind.SET else -1
     g, now = truth(die), die.clock.now()
-    noise = np.interp(g, laws().noise.siemens, laws().noise.sd).astype(np.float32)
-    small = ALL % 2 == 1
+    noise = np.interp(g, *rest()).astype(np.float32)
+    small = (ALL % 2 == 1) & (g > 3e-6)  # below, the table of levels is coarse
     by = sign * np.where(small, np.float32(0.5) * noise, np.float32(0.1) * g + 3 * noise)
     cells = die._cells
     cells._set = cells._reset = lambda *_: g + by  # type: ignore[attr-defined]
     die.apply(pulse(kind, 2.0, 4.0))
     anew = cells.state["stamp"] != shadow._cells.state["stamp"]
     assert not anew[small].any()
-    assert anew[~small].all()
+    assert anew[ALL % 2 == 0].all()
     for name in ("early", "late"):
         np.testing.assert_array_equal(cells.state[name][small], shadow._cells.state[name][small])
     moved = (cells.conductance(ALL, now) - g)[small]

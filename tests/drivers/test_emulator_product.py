@@ -105,10 +105,11 @@ def test_every_vector_sees_the_cells_afresh_as_if_each_cell_were_drawn() -> None
     chip = chip_of("wide", bits=16, siemens_per_code=8e-6, rows_at_once=ROWS)
     die = written(chip)
     codes = np.repeat(inputs_of(1), 6000, axis=0)
+    begun = die.clock.now()  # a product sees the slow noise of that time
     got = die.mvm(0, codes).astype(np.float64)
     cells = np.arange(ROWS * COLS)
     law = die._cells
-    looks = np.array([law.look(cells, die.clock.now(), die._noise) for _ in range(6000)])
+    looks = np.array([law.look(cells, begun, die._noise) for _ in range(6000)])
     drawn = np.rint(np.einsum("r,nrc->nc", codes[0], looks.reshape(-1, ROWS, COLS)) / 8e-6)
     for column in range(COLS):
         a, b = np.sort(got[:, column]), np.sort(drawn[:, column])
@@ -117,7 +118,7 @@ def test_every_vector_sees_the_cells_afresh_as_if_each_cell_were_drawn() -> None
             np.searchsorted(a, grid, "right") - np.searchsorted(b, grid, "right")
         ).max() / len(a)
         assert distance < 0.036, column  # Kolmogorov-Smirnov, two samples of 6,000, 0.1 %
-    _, variance = law.expected(cells, die.clock.now())
+    _, variance = law.expected(cells, begun)
     expected = (codes[0] ** 2) @ variance.reshape(ROWS, COLS) / 8e-6**2
     np.testing.assert_allclose(got.var(axis=0), expected, rtol=0.1)
     uncorrelated = np.corrcoef(got[:-1, 0], got[1:, 0])[0, 1]

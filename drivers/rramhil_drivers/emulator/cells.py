@@ -37,6 +37,7 @@ class CellArray(ABC):
         self.die = die
         self.rows, self.cols = chip.geometry.rows, chip.geometry.cols
         self.tile_cells = self.rows * self.cols
+        self.trap_key = 0  # of what fluctuates by itself, from the noise seed
         self.size = tiles * self.tile_cells
         self.awake = np.zeros(tiles, dtype=np.bool_)
         self.state: dict[str, NDArray[Any]] = {}
@@ -125,3 +126,16 @@ class CellArray(ABC):
     @abstractmethod
     def pulse(self, pulse: Pulse, now: float, noise: Noise) -> None:
         """Apply a checked pulse that ends at `now`."""
+
+    def disturb(
+        self, cells: Cells, volts: float, seconds: NDArray[np.float64], now: float, noise: Noise
+    ) -> Cells:
+        """What reading voltage on `cells` up to `now` does to them; the cells that it moved.
+
+        `seconds` (times, parts): the cells are that many equal parts, one after the other, which
+        bear those seconds, and all of it as many times. Here: nothing.
+        """
+        return np.empty(0, dtype=np.int64)
+
+    def heat(self, kelvin: float, now: float) -> None:  # noqa: B027 (cells that do not age)
+        """From `now` on the die is at `kelvin`."""

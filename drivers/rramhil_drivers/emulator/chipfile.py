@@ -18,6 +18,14 @@ from pydantic import Field, model_validator
 from rramhil.device import Kind
 from rramhil.schema import FileError, Seconds, Siemens, Strict, Volts, check, read_toml
 from rramhil.words import nearest
+from rramhil_drivers.emulator.ageing_laws import (
+    Disturb,
+    Endurance,
+    Fraction,
+    Noise,
+    Relaxation,
+    Retention,
+)
 from rramhil_drivers.emulator.periphery import (
     Columns,
     Converter,
@@ -33,7 +41,6 @@ from rramhil_drivers.emulator.periphery import (
     Wires,
 )
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Law = Literal["multiplicative", "lognormal", "share_of_range"]
 
 
@@ -175,10 +182,17 @@ class HighResistance(Sourced):
 
 
 class FormLaw(Sourced):
-    """Forming: at or above the cell's forming voltage, with the gate at `gate_volts` or more."""
+    """Forming: at or above the cell's forming voltage, with the gate at `gate_volts` or more.
+
+    It is normal with `volts` and `cell_sd`, and for `easy_share` of the cells lower by an
+    exponentially distributed voltage of mean `easy_volts`, never below `lowest_volts`.
+    """
 
     volts: Volts
     cell_sd: NotNegative
+    easy_share: Fraction = 0.0
+    easy_volts: NotNegative = 0.0
+    lowest_volts: NotNegativeVolts = 0.0
     gate_volts: Volts
     siemens: Siemens
     ln_sd: NotNegative
@@ -186,58 +200,12 @@ class FormLaw(Sourced):
     birth_reset_volts: Volts
 
 
-class Noise(Sourced):
-    """Read noise: standard deviation `sd` at `siemens` (interpolated), and random telegraph.
-
-    `telegraph_share` of the cells carry a trap that takes `telegraph_fraction` of the
-    conductance away in half of the readings.
-    """
-
-    siemens: tuple[NotNegative, ...]
-    sd: tuple[NotNegative, ...]
-    telegraph_share: Fraction
-    telegraph_fraction: Fraction
-
-    @model_validator(mode="after")
-    def _matching(self) -> Noise:
-        if len(self.siemens) != len(self.sd) or not self.siemens:
-            raise ValueError("siemens and sd need equally many entries, at least one")
-        return self
-
-
-class Relaxation(Sourced):
-    """Conductance change after a write, in log time.
-
-    dG(t) = mean(G) progress(t) + spread(G) (early(t) z1 + late(t) z2): `mean_siemens` and
-    `spread_siemens` at `siemens` refer to 1 s; `early`, `late` and `progress` are given at
-    `seconds` and linear in log(seconds), with 0 at a tenth of the first and before; beyond the
-    last the last slope goes on, unless it falls. z1, z2 are fresh for each write, Tukey h
-    distributed (z = n exp(h n^2 / 2), n normal; Tukey 1977) with `early_tail` and `late_tail`,
-    cut at +-`largest`.
-    """
-
-    siemens: tuple[NotNegative, ...]
-    mean_siemens: tuple[float, ...]
-    spread_siemens: tuple[NotNegative, ...]
-    seconds: tuple[Positive, ...]
-    progress: tuple[float, ...]
-    early: tuple[NotNegative, ...]
-    late: tuple[NotNegative, ...]
-    early_tail: NotNegative
-    late_tail: NotNegative
-    largest: Annotated[float, Field(gt=0, le=1000)]
-
-    @model_validator(mode="after")
-    def _matching(self) -> Relaxation:
-        if not len(self.siemens) == len(self.mean_siemens) == len(self.spread_siemens) > 0:
-            raise ValueError("siemens, mean_siemens and spread_siemens need equally many entries")
-        if not len(self.seconds) == len(self.progress) == len(self.early) == len(self.late) > 1:
-            raise ValueError("seconds, progress, early and late need equally many entries, two up")
-        return self
-
-
 class PulsedLaws(Strict):
-    """The pulse-level cell: what each kind of pulse and time do to it."""
+    """The pulse-level cell: what each kind of pulse and time do to it.
+
+    Without `retention`, `disturb` or `endurance` a cell ages alike at all temperatures, is left
+    alone by readings, or does not wear.
+    """
 
     set: SetLaw
     reset: ResetLaw
@@ -245,6 +213,9 @@ class PulsedLaws(Strict):
     form: FormLaw
     noise: Noise
     relaxation: Relaxation
+    retention: Retention | None = None
+    disturb: Disturb | None = None
+    endurance: Endurance | None = None
 
 
 class StatisticalLaw(Sourced):

@@ -28,6 +28,7 @@ from rramhil.words import nearest
 from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile
 from rramhil_drivers.emulator.columns import ColumnTrim
+from rramhil_drivers.emulator.fluctuation import hash_key
 from rramhil_drivers.emulator.limits import make_spec, quantise
 from rramhil_drivers.emulator.noise import Noise
 from rramhil_drivers.emulator.on_chip import Windows, write_verify
@@ -37,7 +38,7 @@ from rramhil_drivers.emulator.statistical import StatisticalCells
 from rramhil_drivers.emulator.thermal import TEMPERATURE, Thermal
 from rramhil_drivers.emulator.wires import TileWires
 
-STATE_VERSION = 3  # also when the same die number comes to mean other cells
+STATE_VERSION = 6  # also when the same die number comes to mean other cells
 
 
 class VirtualClock(Clock):
@@ -113,6 +114,7 @@ class EmulatedDie(Device):
         self._wires = TileWires(chip.wires, *shape) if chip.wires else None
         self._products = Products(chip, self._cells, self._trim, self._thermal)
         self._noise = Noise.seeded(seed, die)
+        self._cells.trap_key = hash_key(self._noise.telegraph)
         self._call = _Call()
         self._settings = chip.settings()
         self._lock = threading.RLock()
@@ -137,10 +139,19 @@ class EmulatedDie(Device):
             return self._look(flat)
 
     def _look(self, cells: Cells) -> Floats:
+        reading = self.spec.reading
         siemens = self._thermal.siemens(self._cells.look(cells, self.clock.now(), self._noise))
+        self._disturb(cells, np.array([[reading.seconds]]))
         if self._wires is not None:
             siemens = self._wires.read(cells, siemens)
-        return quantise(siemens, self.spec.reading)
+        return quantise(siemens, reading)
+
+    def _disturb(self, cells: Cells, seconds: NDArray[np.float64]) -> None:
+        """What reading voltage on `cells` does to them (see `CellArray.disturb`)."""
+        volts, now = self.spec.reading.volts, self.clock.now()
+        hopped = self._cells.disturb(cells, volts, seconds, now, self._noise)
+        if hopped.size:
+            self._products.forget(hopped)
 
     def apply(self, pulse: Pulse) -> None:
         self.spec.check_pulse(pulse)
@@ -209,6 +220,7 @@ class EmulatedDie(Device):
             self._check_open()
             if knob == TEMPERATURE:
                 self._thermal.kelvin = float(limits.range.snap(floats)[0])
+                self._cells.heat(self._thermal.kelvin, self.clock.now())
             else:
                 self._trim.set(knob, limits.range.snap(floats))
 
@@ -263,7 +275,19 @@ class EmulatedDie(Device):
             product = self._products.product(rows, columns)
             sums, conversions = product.convert(codes, self._noise.product)
             self._convert_for(conversions)
+            self._disturb_rows(tile, codes, rows)
         return sums
+
+    def _disturb_rows(self, tile: int, codes: Ints, rows: Ints | None) -> None:
+        """Each bit of an input that is 1 puts the reading voltage on its word line."""
+        if self.chip.cells is None or self.chip.cells.disturb is None:
+            return
+        assert self.chip.converter is not None
+        ones = np.zeros((len(codes), self.spec.rows))
+        ones[:, slice(None) if rows is None else rows] = np.bitwise_count(codes)
+        size = self.spec.rows * self.spec.cols
+        cells = np.arange(tile * size, (tile + 1) * size)
+        self._disturb(cells, ones * self.chip.converter.seconds)
 
     def _convert_for(self, conversions: int) -> None:
         """The time of more conversions of a call: in parts it ends when the whole would."""
@@ -334,6 +358,7 @@ class EmulatedDie(Device):
             self._thermal.kelvin = float(head["kelvin"])
             self.clock.set(float(head["clock"]))
             self._noise.restore(head["generators"])
+            self._cells.trap_key = hash_key(self._noise.telegraph)
 
     def _check_open(self) -> None:
         if self._closed:

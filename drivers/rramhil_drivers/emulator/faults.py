@@ -16,7 +16,6 @@ from rramhil_drivers.emulator.chipfile import Faults
 FORMED = np.uint8(1)
 STUCK_LRS = np.uint8(2)
 STUCK_HRS = np.uint8(4)
-TELEGRAPH = np.uint8(8)
 STUCK = STUCK_LRS | STUCK_HRS
 
 
@@ -29,6 +28,7 @@ class Purpose(IntEnum):
     FORMING = 4
     NOISE = 5
     COLUMNS = 11
+    LIFE = 16
 
 
 def tile_generator(die: int, tile: int, purpose: Purpose) -> np.random.Generator:

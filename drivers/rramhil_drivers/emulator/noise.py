@@ -23,8 +23,10 @@ from rramhil_drivers.emulator.faults import noise_generator
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Generators of read noise, telegraph steps, pulses, levels after RESET, FORM, relaxation,
-    products, the bit line's part of SET, and the share of ln G that a RESET covers.
+    """Generators of read noise, pulses, levels after RESET, FORM, relaxation, products, read
+    disturb, the bit line's part of SET, and the share of ln G that a RESET covers.
+
+    From `telegraph` nothing is drawn: it is the key of the traps' hash (see `fluctuation`).
     """
 
     read: np.random.Generator
@@ -35,6 +37,7 @@ class Noise:
     early: np.random.Generator
     late: np.random.Generator
     product: np.random.Generator
+    hop: np.random.Generator
     line: np.random.Generator
     share: np.random.Generator
 

@@ -1,4 +1,4 @@
-"""What a pulse, time and a reading do to cells: pure functions on float32 arrays.
+"""What a pulse does to cells: pure functions on float32 arrays.
 
 Conductances are in siemens, voltages in volts, float32 of shape (cells,). The laws and their
 sources are in docs/emulator.md; the parameters come from the chip file.
@@ -7,7 +7,7 @@ sources are in docs/emulator.md; the parameters come from the chip file.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,8 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from rramhil_drivers.emulator.chipfile import (
     FormLaw,
     HighResistance,
-    Noise,
-    Relaxation,
     ResetLaw,
     SetLaw,
     SetWidth,
@@ -55,16 +53,6 @@ def pick_number(which: NDArray[np.bool_], one: float, other: float) -> F32:
 def normals(rng: np.random.Generator, count: int) -> F32:
     """`count` standard normal numbers as float32."""
     return rng.standard_normal(count, dtype=np.float32)
-
-
-def tukey(rng: np.random.Generator, count: int, tail: float, largest: float) -> F32:
-    """Tukey h numbers, z = n exp(h n^2 / 2): normal in the middle, heavy in the tails.
-
-    J. W. Tukey, "Exploratory Data Analysis", 1977. Cut at +-`largest`: measured tails end.
-    """
-    n = normals(rng, count)
-    z = n * np.exp(np.float32(tail / 2) * n * n)
-    return as_f32(np.clip(z, -largest, largest))
 
 
 def lopsided(rng: np.random.Generator, count: int, tail: float, upwards: float) -> F32:
@@ -252,7 +240,16 @@ def reset_target(
     return after if drive.min(initial=1.0) > 0 else pick(drive > 0, after, g)
 
 
-# ----------------------------------------------------------------------------- FORM, time
+# ----------------------------------------------------------------------------------- FORM
+
+
+def forming_volts(law: FormLaw, count: int, rng: np.random.Generator) -> F32:
+    """Forming voltages of `count` cells: normal, and lower in the share that forms easily."""
+    volts = np.float32(law.volts) + np.float32(law.cell_sd) * normals(rng, count)
+    if law.easy_share:
+        easy = rng.random(count, dtype=np.float32) < law.easy_share
+        volts -= np.where(easy, law.easy_volts * rng.standard_exponential(count), 0)
+    return as_f32(np.maximum(volts, np.float32(law.lowest_volts)))
 
 
 def form_result(law: FormLaw, ceiling: F32, rng: np.random.Generator) -> F32:
@@ -263,56 +260,6 @@ def form_result(law: FormLaw, ceiling: F32, rng: np.random.Generator) -> F32:
     """
     formed = np.float32(law.siemens) * np.exp(np.float32(law.ln_sd) * normals(rng, ceiling.size))
     return as_f32(np.minimum(formed, np.maximum(ceiling, np.float32(law.siemens))))
-
-
-class RelaxationLaw:
-    """The relaxation of a chip file, prepared for arrays."""
-
-    def __init__(self, law: Relaxation) -> None:
-        self.law = law
-        self.mean = LevelTable(law.siemens, law.mean_siemens)
-        self.spread = LevelTable(law.siemens, law.spread_siemens)
-        self._at = np.log10(np.array(law.seconds))
-
-    def weights(self, age_seconds: NDArray[np.float64]) -> tuple[F32, F32, F32]:
-        """(progress, early, late) at each age: in log time, 0 up to a tenth of the first knot.
-
-        Beyond the last knot the last slope goes on, unless it falls.
-        """
-        first = self._at[0] - 1.0
-        x = np.log10(np.maximum(age_seconds, 10.0**first))
-        law = self.law
-        progress, early, late = (self._profile(x, v) for v in (law.progress, law.early, law.late))
-        return progress, early, late
-
-    def _profile(self, x: NDArray[np.float64], values: tuple[float, ...]) -> F32:
-        at = np.concatenate([[self._at[0] - 1.0], self._at])
-        known = np.concatenate([[0.0], values])
-        slope = (known[-1] - known[-2]) / (at[-1] - at[-2])
-        beyond = np.maximum(x - at[-1], 0.0) * max(slope, 0.0)
-        return as_f32(np.interp(x, at, known) + beyond)
-
-    def change(self, g: F32, z: tuple[F32, F32], weights: tuple[F32, F32, F32]) -> F32:
-        """Conductance change of cells written at `g` with their draws `z`."""
-        progress, early, late = weights
-        return as_f32(self.mean(g) * progress + self.spread(g) * (early * z[0] + late * z[1]))
-
-
-def read_noise(
-    law: Noise,
-    sd: LevelTable,
-    g: F32,
-    trapped: Any,
-    rng: np.random.Generator,
-    telegraph: np.random.Generator,
-) -> F32:
-    """One noisy look at `g`: normal, and telegraph steps in the cells that are `trapped`."""
-    noisy = g + sd(g) * normals(rng, g.size)
-    where = np.flatnonzero(trapped)
-    if where.size:
-        caught = telegraph.random(where.size, dtype=np.float32) < 0.5
-        noisy[where] -= np.float32(law.telegraph_fraction) * g[where] * caught
-    return noisy
 
 
 # ---------------------------------------------------------------------------- statistical

@@ -9,30 +9,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rramhil.device import Cells, Kind, Pulse
+from rramhil_drivers.emulator.ageing import (
+    EffectiveTime,
+    Hops,
+    RelaxationLaw,
+    ageing_rate,
+    first_to_die,
+    hop_rate,
+    hopped,
+    lives,
+    stuck_at,
+    wear,
+)
 from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws, SetWidth
-from rramhil_drivers.emulator.faults import FORMED, STUCK, TELEGRAPH, Purpose, tile_generator
+from rramhil_drivers.emulator.faults import FORMED, STUCK, STUCK_LRS, Purpose, tile_generator
+from rramhil_drivers.emulator.fluctuation import Fluctuation, hash_key, uniforms
 from rramhil_drivers.emulator.noise import Noise
 from rramhil_drivers.emulator.physics import (
     F32,
     LevelTable,
-    RelaxationLaw,
     ResetCell,
     ResetDraws,
     SetCell,
     as_f32,
     form_result,
+    forming_volts,
     hrs_landing,
     lopsided,
     normals,
-    read_noise,
     reset_drive,
     reset_target,
     set_result,
     set_width,
-    tukey,
 )
 
+FIRST_DEATHS = 1e-4  # share of the cells that may be dead before their lives are looked up
 CODES = 16  # fixed parameters are kept in 1/16 of their unit
 LOST_CODES = 32  # volts lost, in 1/32 V
 SCALE_CODES = 64  # the logarithm of a cell's scale in 1/64
@@ -50,23 +62,36 @@ def decoded(values: NDArray[np.int8], codes: int) -> F32:
 
 
 class WriteTimes:
-    """Times of writes by stamp, growing. Stamp 0: never written since birth, does not relax."""
+    """Times of writes by stamp, growing. Stamp 0: never written since birth, at rest.
+
+    Each has a device time and an effective one (see `EffectiveTime`): arrays (2, stamps).
+    """
 
     def __init__(self, seconds: NDArray[np.float64] | None = None) -> None:
-        self._seconds = np.array([-np.inf]) if seconds is None else seconds.copy()
-        self._count = self._seconds.size
+        self._both = np.full((2, 1), -np.inf) if seconds is None else seconds.copy()
+        self._count = int(self._both.shape[1])
+
+    @property
+    def both(self) -> NDArray[np.float64]:
+        """Device and effective time of each stamp, (2, stamps)."""
+        return np.asarray(self._both[:, : self._count])
+
+    @property
+    def device(self) -> NDArray[np.float64]:
+        """Device time of each stamp."""
+        return np.asarray(self.both[0])
 
     @property
     def seconds(self) -> NDArray[np.float64]:
-        """Device time of each stamp."""
-        return self._seconds[: self._count]
+        """Effective time of each stamp."""
+        return np.asarray(self.both[1])
 
-    def stamp(self, now: float) -> int:
-        """The stamp of a write at `now`, the latest time so far."""
-        if self._seconds[self._count - 1] != now:
-            if self._count == self._seconds.size:
-                self._seconds = np.concatenate([self._seconds, np.zeros(self._count)])
-            self._seconds[self._count] = now
+    def stamp(self, now: float, effective: float) -> int:
+        """The stamp of a write at device time `now`, the latest so far."""
+        if self._both[0, self._count - 1] != now:
+            if self._count == self._both.shape[1]:
+                self._both = np.concatenate([self._both, np.zeros_like(self._both)], axis=1)
+            self._both[:, self._count] = now, effective
             self._count += 1
         return self._count - 1
 
@@ -95,8 +120,11 @@ class PulsedCells(CellArray):
         self.writes = WriteTimes()
         self._widths: dict[float, SetWidth] = {}
         self.threshold = LevelTable(laws.reset.siemens, laws.reset.threshold_volts)
-        self.noise_sd = LevelTable(laws.noise.siemens, laws.noise.sd)
+        self.fluctuation = Fluctuation(laws.noise)
         self.relaxation = RelaxationLaw(laws.relaxation)
+        self.time = EffectiveTime()
+        self.hops = Hops()
+        self._life_key = hash_key(tile_generator(die, 0, Purpose.LIFE))
 
     def draw_fixed(self, here: slice, rng: np.random.Generator) -> None:
         laws, n = self.laws, self.tile_cells
@@ -115,8 +143,6 @@ class PulsedCells(CellArray):
 
     def be_born(self, here: slice, rng: np.random.Generator) -> None:
         laws, n = self.laws, self.tile_cells
-        trapped = rng.random(n) < laws.noise.telegraph_share
-        self.flags[here] |= np.where(trapped, TELEGRAPH, np.uint8(0))
         if not self.formed:
             self.written[here] = laws.form.unformed_siemens
             return
@@ -127,11 +153,14 @@ class PulsedCells(CellArray):
         self.flags[here] |= FORMED
 
     def saved(self) -> dict[str, NDArray[Any]]:
-        return {**super().saved(), "write_times": self.writes.seconds}
+        ageing = np.append(self.time.saved(), self.hops.left)
+        return {**super().saved(), "write_times": self.writes.both, "ageing": ageing}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         super().restore(arrays)
         self.writes = WriteTimes(arrays["write_times"])
+        self.time.restore(arrays["ageing"][:3])
+        self.hops.left = int(arrays["ageing"][3])
 
     # ------------------------------------------------------------------------- reading
 
@@ -140,40 +169,69 @@ class PulsedCells(CellArray):
         stamp = self.stamp[cells]
         if not stamp.any():
             return g
-        times = self.writes.seconds
+        times, effective = self.writes.seconds, self.time.at(now)
         if times.size <= cells.size:
-            weights = self.relaxation.weights(self._ages(times, now))
-            progress, early, late = (w[stamp] for w in weights)
+            rows = self.relaxation.rows(self._ages(times, effective))[stamp]
         else:
-            progress, early, late = self.relaxation.weights(self._ages(times[stamp], now))
-        z = (self.early[cells].astype(np.float32), self.late[cells].astype(np.float32))
-        moved = g + self.relaxation.change(g, z, (progress, early, late))
+            rows = self.relaxation.rows(self._ages(times[stamp], effective))
+        moved, aged = g.copy(), np.flatnonzero(rows)  # in row 0 nothing has changed yet
+        if aged.size:
+            old, which = (g, cells) if aged.size == g.size else (g[aged], cells[aged])
+            z = (self.early[which].astype(np.float32), self.late[which].astype(np.float32))
+            moved[aged] += self.relaxation.change(old, z, rows[aged])
         lowest, highest = self.laws.hrs.lowest_siemens, self.laws.set.limit_siemens
-        return as_f32(np.where(stamp > 0, np.clip(moved, lowest, highest), g))
+        np.clip(moved, lowest, highest, out=moved)
+        return moved if stamp.min() > 0 else as_f32(np.where(stamp > 0, moved, g))
 
     def look(self, cells: Cells, now: float, noise: Noise) -> F32:
-        trapped = self.flags[cells] & TELEGRAPH
         g = self.conductance(cells, now)
-        return read_noise(self.laws.noise, self.noise_sd, g, trapped, noise.read, noise.telegraph)
+        return self.fluctuation.look(cells, g, now, self.trap_key, noise.read)
+
+    def disturb(
+        self, cells: Cells, volts: float, seconds: NDArray[np.float64], now: float, noise: Noise
+    ) -> Cells:
+        law = self.laws.disturb
+        if law is None:
+            return super().disturb(cells, volts, seconds, now, noise)
+        stress = (seconds * hop_rate(law, volts)).reshape(-1)
+        places = self.hops.among(stress, cells.size // seconds.shape[1], noise.hop) % cells.size
+        moved = cells[places]
+        while places.size:  # a cell that hops more than once does so one after the other
+            once, first = np.unique(places, return_index=True)
+            places = np.delete(places, first)
+            flags = self.flags[cells[once]]
+            free = cells[once][((flags & STUCK) == 0) & ((flags & FORMED) > 0)]
+            g = self.conductance(free, now)
+            self._shift(free, g, hopped(law, g), now)
+        return moved
+
+    def heat(self, kelvin: float, now: float) -> None:
+        law = self.laws.retention
+        if law is not None:
+            self.time.run_at(ageing_rate(law, kelvin), now)
 
     def expected(self, cells: Cells, now: float) -> tuple[F32, F32]:
         g = self.conductance(cells, now)
-        step = np.float32(self.laws.noise.telegraph_fraction / 2) * g
-        step[(self.flags[cells] & TELEGRAPH) == 0] = 0
-        return g - step, self.noise_sd(g) ** 2 + step**2
+        slow = self.fluctuation.offset(cells, g, now, self.trap_key)
+        return g + slow, self.fluctuation.white(g) ** 2
 
     def last_write(self, tile: int) -> float:
         here = slice(tile * self.tile_cells, (tile + 1) * self.tile_cells)
-        return float(self.writes.seconds[self.stamp[here].max()])
+        return float(self.writes.device[self.stamp[here].max()])
 
     @staticmethod
     def _ages(times: NDArray[np.float64], now: float) -> NDArray[np.float64]:
         return np.where(np.isfinite(times), now - times, 0.0)
 
+    def place(self, cells: Cells, siemens: F32, now: float, noise: Noise) -> None:
+        """Cells that were just written to `siemens`, whatever it took: how a twin starts them."""
+        self._write(cells, siemens, now, noise)
+
     # ------------------------------------------------------------------------- pulsing
 
     def pulse(self, pulse: Pulse, now: float, noise: Noise) -> None:
         cells = pulse.cells
+        self._wear_out(cells)
         flags = self.flags[cells]
         g = self.conductance(cells, now)
         gate = np.asarray(pulse.gate_volts, dtype=np.float32)
@@ -202,7 +260,7 @@ class PulsedCells(CellArray):
 
         Below it lies what a filament at rest fluctuates by, and for RESET what creep does.
         """
-        least = self.noise_sd(g)
+        least = self.fluctuation.total_sd(g)
         if kind is Kind.RESET:
             least = np.maximum(least, np.float32(self.laws.reset.creep) * g)
         return least
@@ -214,7 +272,7 @@ class PulsedCells(CellArray):
         law = self.laws.set
         at = self._width(seconds)
         cell = SetCell(
-            decoded(self.gate_z[cells], CODES),
+            self._worn(cells, decoded(self.gate_z[cells], CODES)),
             np.exp(decoded(self.scale[cells], SCALE_CODES)),
             decoded(self.line_z[cells], CODES),
             lopsided(noise.pulse, cells.size, law.pulse_tail, law.pulse_upwards),
@@ -231,6 +289,29 @@ class PulsedCells(CellArray):
             self.flags[cells[now_formed]] |= FORMED
         return after
 
+    def _worn(self, cells: Cells, shift: NDArray[Any]) -> NDArray[Any]:
+        """The fixed `shift` of `cells`, widened by their use."""
+        law = self.laws.endurance
+        if law is None or not law.widening:
+            return shift
+        resets = self.counts[Kind.RESET][cells]
+        return shift * wear(law, resets) if resets.max() > law.onset else shift
+
+    def _wear_out(self, cells: Cells) -> None:
+        """Cells whose RESETs have passed their life stick where they die."""
+        law = self.laws.endurance
+        if law is None:
+            return
+        resets = self.counts[Kind.RESET][cells]
+        old = cells[resets > first_to_die(law, FIRST_DEATHS)]
+        if not old.size:
+            return
+        life = lives(law, uniforms(old, self._life_key))
+        dead = old[(self.counts[Kind.RESET][old] > life) & ((self.flags[old] & STUCK) == 0)]
+        self.flags[dead] |= STUCK_LRS
+        self.written[dead] = stuck_at(law, uniforms(dead, self._life_key + 1))
+        self.stamp[dead] = 0
+
     def _width(self, seconds: float) -> SetWidth:
         """The gate ceiling at a pulse width; a width outside the fitted ones is drawn to them."""
         if seconds not in self._widths:
@@ -244,9 +325,9 @@ class PulsedCells(CellArray):
         needed = np.empty(cells.size, dtype=np.float32)
         tiles = cells // self.tile_cells
         for tile in np.unique(tiles):
-            z = normals(tile_generator(self.die, int(tile), Purpose.FORMING), self.tile_cells)
+            rng = tile_generator(self.die, int(tile), Purpose.FORMING)
             here = tiles == tile
-            needed[here] = law.volts + law.cell_sd * z[cells[here] % self.tile_cells]
+            needed[here] = forming_volts(law, self.tile_cells, rng)[cells[here] % self.tile_cells]
         return (volts >= needed) & (gate >= np.float32(law.gate_volts) - np.float32(1e-4))
 
     def _reset(
@@ -267,11 +348,10 @@ class PulsedCells(CellArray):
         """Cells that moved: their new conductance, when, and how they will relax."""
         if not cells.size:
             return
-        law = self.laws.relaxation
         self.written[cells] = g
-        self.stamp[cells] = self.writes.stamp(now)
-        self.early[cells] = tukey(noise.early, cells.size, law.early_tail, law.largest)
-        self.late[cells] = tukey(noise.late, cells.size, law.late_tail, law.largest)
+        self.stamp[cells] = self.writes.stamp(now, self.time.at(now))
+        self.early[cells] = normals(noise.early, cells.size)
+        self.late[cells] = normals(noise.late, cells.size)
 
     def _shift(self, cells: Cells, g: F32, after: F32, now: float) -> None:
         """Changes too small to be a write: they add up, and the relaxation under way goes on.

@@ -60,7 +60,7 @@ PARAMETERS = (
     Parameter("hrs.cell_sd", "factor", 0.08),
     Parameter("hrs.cycle_sd", "factor", 0.08),
     Parameter("noise.sd", "factor", 0.1),
-    Parameter("relaxation.spread_siemens", "factor", 0.1),
+    Parameter("relaxation.spread_factor", "factor", 0.1),
 )
 
 

@@ -25,9 +25,9 @@ class Topic(NamedTuple):
 TOPICS = {
     "sweeps": Topic("sweeps", ("sweeps_set_reset",)),
     "write_verify": Topic("write_verify", ("write_verify_eval",)),
-    "relaxation": Topic("relaxation", ("relaxation",)),
     "noise": Topic("noise", ("noise_time_series_400hz",)),
-    "retention": Topic("retention", ("bake_1h",)),
+    "relaxation": Topic("relaxation", ("relaxation",)),
+    "retention": Topic("retention", ("bake_1h", "relaxation")),
     "forming": Topic("forming", ("forming",)),
     "cycling": Topic("cycling", ("cycling_300",)),
 }

@@ -149,7 +149,8 @@ def rvw_converged(seed: int, quick: bool) -> Iterator[Timed]:
         low, high = np.array(WINDOWS)[level].T
         target = Target(low, high, gates)
         watch = Watch()
-        *_, last = program(device, np.arange(count), target, SDR())
+        for last in program(device, np.arange(count), target, SDR()):
+            pass
         cpu, wall = watch.stop()
     pulses = int((last.sets + last.resets).sum())
     yield Timed("rvw_converged", count, "cells/s", cpu, wall)

@@ -174,14 +174,17 @@ class PulsedCells(CellArray):
             rows = self.relaxation.rows(self._ages(times, effective))[stamp]
         else:
             rows = self.relaxation.rows(self._ages(times[stamp], effective))
-        moved, aged = g.copy(), np.flatnonzero(rows)  # in row 0 nothing has changed yet
+        aged = np.flatnonzero(rows)  # in row 0 nothing has changed yet
         if aged.size:
             old, which = (g, cells) if aged.size == g.size else (g[aged], cells[aged])
             z = (self.early[which].astype(np.float32), self.late[which].astype(np.float32))
-            moved[aged] += self.relaxation.change(old, z, rows[aged])
+            g[aged] += self.relaxation.change(old, z, rows[aged])
         lowest, highest = self.laws.hrs.lowest_siemens, self.laws.set.limit_siemens
-        np.clip(moved, lowest, highest, out=moved)
-        return moved if stamp.min() > 0 else as_f32(np.where(stamp > 0, moved, g))
+        if stamp.min() > 0:
+            return np.clip(g, lowest, highest, out=g)
+        written = np.flatnonzero(stamp)
+        g[written] = np.clip(g[written], lowest, highest)
+        return g
 
     def look(self, cells: Cells, now: float, noise: Noise) -> F32:
         g = self.conductance(cells, now)

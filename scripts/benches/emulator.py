@@ -33,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,8 +150,7 @@ def rvw_converged(seed: int, quick: bool) -> Iterator[Timed]:
         low, high = np.array(WINDOWS)[level].T
         target = Target(low, high, gates)
         watch = Watch()
-        for last in program(device, np.arange(count), target, SDR()):
-            pass
+        (last,) = deque(program(device, np.arange(count), target, SDR()), maxlen=1)
         cpu, wall = watch.stop()
     pulses = int((last.sets + last.resets).sum())
     yield Timed("rvw_converged", count, "cells/s", cpu, wall)

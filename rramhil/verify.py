@@ -295,10 +295,10 @@ def _next_step(step: Counts, same: Bools) -> Counts:
 
 def _reset_volts(step: Counts, first: Bools | None, recipe: Recipe, bias: Bias) -> Floats:
     if not isinstance(recipe, SDR):
-        volts = bias.reset_volts + bias.reset_step_volts * step
-        return np.asarray(np.minimum(volts, bias.reset_stop_volts))
+        ramp = bias.reset_volts + bias.reset_step_volts * step
+        return np.asarray(np.minimum(ramp, bias.reset_stop_volts))
     fine, stop = recipe.fine_reset, max(recipe.fine_reset.stop, bias.reset_stop_volts)
-    volts = np.minimum(fine.start + fine.step * step, stop)
+    volts = np.asarray(np.minimum(fine.start + fine.step * step, stop))
     return volts if first is None else np.where(first, bias.reset_volts, volts)
 
 

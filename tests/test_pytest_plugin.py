@@ -63,7 +63,7 @@ def test_address_fresh_dies_and_faults(pytester: pytest.Pytester) -> None:
 
             @pytest.mark.rram_faults(stuck_lrs=0.0)
             def test_nearest_marker_wins(self, rram_device):
-                assert np.mean(rram_device.read(np.arange(1000)) > 60e-6) < 0.1
+                assert np.mean(rram_device.read(np.arange(1000)) > 60e-6) < 0.2
 
         @pytest.mark.rram_faults(stuck_lsr=0.5)
         def test_a_misspelt_fault_fails_and_does_not_skip(rram_device):
@@ -194,4 +194,5 @@ def test_a_programmed_network_resembles_its_weights(rram_programmed: ProgrammedN
     together = [
         np.concatenate([w[n].ravel() for n in ("first", "last")]) for w in (ideal, measured)
     ]
-    assert np.corrcoef(*together)[0, 1] > 0.7
+    # Open loop; weights that belong elsewhere would give 0 +- 0.08.
+    assert np.corrcoef(*together)[0, 1] > 0.4

@@ -33,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -145,11 +146,11 @@ def rvw_converged(seed: int, quick: bool) -> Iterator[Timed]:
         points = list(gate_sweep(device, np.arange(512) + 65536, 1.5, 4.0, 51, Bias()))
         curve = gate_curve(points)
         level = np.random.default_rng(seed).integers(0, 4, count)
-        gates = np.append([curve.nominal_gate(middle) for middle in MIDDLES], 2.0)[level]
+        gates = np.append([curve.nominal_gate(middle, 20e-6) for middle in MIDDLES], 2.0)[level]
         low, high = np.array(WINDOWS)[level].T
         target = Target(low, high, gates)
         watch = Watch()
-        *_, last = program(device, np.arange(count), target, SDR())
+        (last,) = deque(program(device, np.arange(count), target, SDR()), maxlen=1)
         cpu, wall = watch.stop()
     pulses = int((last.sets + last.resets).sum())
     yield Timed("rvw_converged", count, "cells/s", cpu, wall)

@@ -224,7 +224,7 @@ def test_without_strength_readings_leave_the_state_alone() -> None:
 
 def test_readings_raise_at_the_stated_rate_and_never_beyond_the_saturation() -> None:
     seconds = load_chip("40nm").reading.seconds
-    die = disturbed(0.05 / seconds)
+    die = disturbed(0.05 / seconds, step=0.2)
     before = die._cells.written[ALL].copy()
     for _ in range(4):
         die.read(ALL)
@@ -308,7 +308,7 @@ def test_a_fresh_die_does_not_wear_and_a_used_one_spreads() -> None:
         still = [w.model_copy(update={"pulse_sd_volts": 0.0}) for w in laws().set.widths]
         die = EmulatedDie(chip(endurance={"widening": 1.0}, set={"widths": tuple(still)}), tiles=1)
         die._cells.wake(ALL)
-        die._cells.counts[Kind.RESET][:] = resets
+        die.use(Kind.RESET, resets)
         die.apply(Pulse(Kind.SET, ALL, 2.0, 2.3, seconds=100e-9))
         return robust(die._cells.written[ALL])
 

@@ -40,7 +40,7 @@ def at_rest(chip: ChipFile) -> ChipFile:
     laws = chip.cells
     assert laws is not None
     none = (0.0,) * len(laws.relaxation.siemens)
-    noise = {"sd": (0.0,) * len(laws.noise.sd), "telegraph_share": 0.0}
+    noise = {"sd": (0.0,) * len(laws.noise.sd), "traps": 0}
     still = {
         "noise": laws.noise.model_copy(update=noise),
         "relaxation": laws.relaxation.model_copy(
@@ -105,11 +105,16 @@ def test_every_vector_sees_the_cells_afresh_as_if_each_cell_were_drawn() -> None
     chip = chip_of("wide", bits=16, siemens_per_code=8e-6, rows_at_once=ROWS)
     die = written(chip)
     codes = np.repeat(inputs_of(1), 6000, axis=0)
-    begun = die.clock.now()  # a product sees the slow noise of that time
+    begun = die.clock.now()
     got = die.mvm(0, codes).astype(np.float64)
     cells = np.arange(ROWS * COLS)
     law = die._cells
-    looks = np.array([law.look(cells, begun, die._noise) for _ in range(6000)])
+
+    def look(key: int) -> np.ndarray:
+        law.trap_key = key  # a product draws the slow noise afresh as well
+        return law.look(cells, begun, die._noise)
+
+    looks = np.array([look(key) for key in range(6000)])
     drawn = np.rint(np.einsum("r,nrc->nc", codes[0], looks.reshape(-1, ROWS, COLS)) / 8e-6)
     for column in range(COLS):
         a, b = np.sort(got[:, column]), np.sort(drawn[:, column])

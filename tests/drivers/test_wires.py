@@ -243,7 +243,7 @@ def chip(law: Wires | None, **converter: Any) -> ChipFile:
     assert preset.cells is not None
     assert preset.converter is not None
     noise = preset.cells.noise.model_copy(update={"sd": (0.0,) * len(preset.cells.noise.sd)})
-    noise = noise.model_copy(update={"telegraph_share": 0.0})
+    noise = noise.model_copy(update={"traps": 0})
     quiet = preset.converter.noise.model_copy(update={"floor_codes": 0.0, "strength": 0.0})
     return preset.model_copy(
         update={

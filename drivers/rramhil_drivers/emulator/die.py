@@ -283,11 +283,13 @@ class EmulatedDie(Device):
         if self.chip.cells is None or self.chip.cells.disturb is None:
             return
         assert self.chip.converter is not None
-        ones = np.zeros((len(codes), self.spec.rows))
-        ones[:, slice(None) if rows is None else rows] = np.bitwise_count(codes)
-        size = self.spec.rows * self.spec.cols
-        cells = np.arange(tile * size, (tile + 1) * size)
-        self._disturb(cells, ones * self.chip.converter.seconds)
+        lines = np.arange(self.spec.rows) if rows is None else rows
+        first = (tile * self.spec.rows + lines) * self.spec.cols
+        volts, seconds = self.spec.reading.volts, self.chip.converter.seconds
+        ones, now = np.bitwise_count(codes), self._call.start  # when the call saw the cells
+        hopped = self._cells.disturb_lines(first, ones, volts, seconds, now, self._noise)
+        if hopped.size:
+            self._products.shift(tile, hopped)
 
     def _convert_for(self, conversions: int) -> None:
         """The time of more conversions of a call: in parts it ends when the whole would."""
@@ -312,6 +314,16 @@ class EmulatedDie(Device):
         """Pulses of `kind` that each cell of the die has seen: the silicon's own count."""
         with self._lock:
             return self._cells.counted(kind)
+
+    def use(self, kind: Kind, pulses: int) -> None:
+        """The whole die has seen so many more pulses of `kind` than were sent: a used die.
+
+        Only the counts change, and what wear makes of them. Raises ValueError below 0.
+        """
+        if pulses < 0:
+            raise ValueError(f"{pulses} pulses cannot be added; give 0 or more")
+        with self._lock:
+            self._cells.counts[kind] += pulses
 
     def freeze(self) -> bytes:
         """All that changes in the die's life: cells, clock, generator. A zip of .npy arrays."""

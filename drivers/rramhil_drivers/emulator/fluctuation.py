@@ -55,6 +55,12 @@ class Fluctuation:
         """One noisy look at cells that conduct `g` at `now`; `rng` draws the white part."""
         return as_f32(g + self.offset(cells, g, now, key) + self.white(g) * normals(rng, g.size))
 
+    def variance(self, g: F32) -> F32:
+        """Variance of a look at cells that conduct `g`, over all states of their traps."""
+        limit = np.float32(LARGEST_SHARE) * g
+        slow = np.minimum(np.float32(self.law.traps / 4) * self.step(g) ** 2, limit * limit)
+        return as_f32(self.white(g) ** 2 + slow)
+
     def offset(self, cells: NDArray[np.int64], g: F32, now: float, key: int) -> F32:
         """What the traps add to `g` at `now`, siemens. Draws nothing: the key is the seed."""
         total = np.zeros(g.size, dtype=np.float32)

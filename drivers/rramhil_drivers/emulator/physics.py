@@ -35,6 +35,21 @@ def as_f32(values: ArrayLike) -> F32:
     return np.asarray(values, dtype=np.float32)
 
 
+def pick(which: NDArray[np.bool_], one: F32, other: F32) -> F32:
+    """np.where for float32 arrays of one shape: bits instead of branches.
+
+    A mask without a pattern costs np.where a mispredicted branch every other cell.
+    """
+    ones = (-which.view(np.int8)).astype(np.int32)
+    one_bits, other_bits = one.view(np.int32), other.view(np.int32)
+    return (other_bits ^ ((one_bits ^ other_bits) & ones)).view(np.float32)
+
+
+def pick_number(which: NDArray[np.bool_], one: float, other: float) -> F32:
+    """One of two numbers for each entry of `which`."""
+    return np.array([other, one], dtype=np.float32).take(which.view(np.uint8))
+
+
 def normals(rng: np.random.Generator, count: int) -> F32:
     """`count` standard normal numbers as float32."""
     return rng.standard_normal(count, dtype=np.float32)
@@ -44,7 +59,7 @@ def lopsided(rng: np.random.Generator, count: int, tail: float, upwards: float) 
     """Tukey h numbers (see `tukey`), their positive side scaled by `upwards`, cut at `FURTHEST`."""
     n = normals(rng, count)
     z = n * np.exp(np.float32(tail / 2) * n * n)
-    return as_f32(np.clip(np.where(z > 0, z * np.float32(upwards), z), *FURTHEST))
+    return as_f32(np.clip(z * pick_number(z > 0, upwards, 1.0), *FURTHEST))
 
 
 def soft_maximum(a: F32, b: F32, softness: float) -> F32:
@@ -109,7 +124,7 @@ def set_result(
     raised = -highest * np.expm1(-(u if at.shape == 1 else u ** np.float32(at.shape)))
     raised = np.minimum(raised, np.float32(law.limit_siemens))
     able = (overdrive > np.float32(-DEAF * law.kinetic_volts)) & (raised > g * np.float32(1 + 1e-5))
-    return as_f32(np.where(able, raised, g))
+    return pick(able, as_f32(raised), g)
 
 
 def _set_overdrive(law: SetLaw, at: SetWidth, gate_volts: F32, volts: F32, cell: SetCell) -> F32:
@@ -204,7 +219,7 @@ def reset_target(
     built = np.maximum(cell.built, g)
     needed = threshold(built) * (g / built) ** np.float32(law.broken_power) + cell.sl_shift
     over = drive - needed + np.float32(law.pulse_sd) * normals(draws.pulse, count)
-    fresh = np.where(g > hrs.full_siemens, np.float32(hrs.cycle_sd), np.float32(hrs.repeat_sd))
+    fresh = pick_number(g > hrs.full_siemens, hrs.cycle_sd, hrs.repeat_sd)
     ln_shift = as_f32(cell.hrs_shift + fresh * normals(draws.cycle, count))
     floor = np.minimum(hrs_landing(hrs, drive - cell.lost, ln_shift), g)
     k = np.float32(law.least_share) + (np.maximum(over, 0) * np.float32(1 / law.share_volts)) ** 2
@@ -213,8 +228,9 @@ def reset_target(
     per_volt = np.float32(1 / law.creep_volts)
     rate = np.float32(law.creep) * np.exp(np.minimum(over, 0) * per_volt)
     rate *= 1 - np.exp(drive * (-2 * per_volt))
-    after = np.where(over > 0, np.minimum(dropped, g), np.maximum(g * (1 - rate), floor))
-    return as_f32(np.where(drive > 0, after, g))
+    crept = as_f32(np.maximum(g * (1 - rate), floor))
+    after = pick(over > 0, as_f32(np.minimum(dropped, g)), crept)
+    return after if drive.min(initial=1.0) > 0 else pick(drive > 0, after, g)
 
 
 # ----------------------------------------------------------------------------------- FORM

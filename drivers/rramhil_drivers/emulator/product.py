@@ -61,6 +61,22 @@ class Products:
             self._kept.pop(int(tile), None)
             self._solved.pop(int(tile), None)
 
+    def shift(self, tile: int, cells: Cells) -> None:
+        """Some `cells` of `tile` moved a little: they alone are looked at anew, at the old time."""
+        known = self._kept.get(tile)
+        if known is None or self._crossed:
+            self.forget(cells)
+            return
+        look, old = known
+        siemens, variance = self._cells.expected(cells, look[1])
+        assert self.converter is not None
+        anew = seen_by(self.converter, self._thermal.siemens(siemens), variance, self._cells.rows)
+        place = cells % self._cells.tile_cells
+        seen = Seen(old.codes.copy(), old.variance.copy())  # a call under way goes on with the old
+        seen.codes.reshape(-1)[place] = anew.codes
+        seen.variance.reshape(-1)[place] = anew.variance
+        self._kept[tile] = (look, seen)
+
     def look(self, tile: int, now: float) -> None:
         """A call begins: its products see `tile` as it is at `now`."""
         self._now = (tile, self._seen(tile, now))
@@ -91,7 +107,7 @@ class Products:
         else:
             siemens, variance = self._expected(tile, look[1])
         assert self.converter is not None
-        seen = seen_by(self.converter, siemens, variance)
+        seen = seen_by(self.converter, siemens, variance, self._cells.rows)
         self._kept[tile] = (look, seen)
         if len(self._kept) > KEPT_TILES:
             self._kept.popitem(last=False)

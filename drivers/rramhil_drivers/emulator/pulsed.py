@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rramhil.device import Cells, Kind, Pulse
 from rramhil_drivers.emulator.ageing import (
+    PARTS,
     EffectiveTime,
     Hops,
     RelaxationLaw,
@@ -21,8 +22,9 @@ from rramhil_drivers.emulator.ageing import (
     stuck_at,
     wear,
 )
+from rramhil_drivers.emulator.ageing_laws import Disturb
 from rramhil_drivers.emulator.cells import CellArray
-from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws
+from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws, SetWidth
 from rramhil_drivers.emulator.faults import FORMED, STUCK, STUCK_LRS, Purpose, tile_generator
 from rramhil_drivers.emulator.fluctuation import Fluctuation, hash_key, uniforms
 from rramhil_drivers.emulator.noise import Noise
@@ -118,6 +120,7 @@ class PulsedCells(CellArray):
             np.zeros(self.size, dtype=np.int8) for _ in range(6)
         )
         self.writes = WriteTimes()
+        self._widths: dict[float, SetWidth] = {}
         self.threshold = LevelTable(laws.reset.siemens, laws.reset.threshold_volts)
         self.fluctuation = Fluctuation(laws.noise)
         self.relaxation = RelaxationLaw(laws.relaxation)
@@ -173,10 +176,17 @@ class PulsedCells(CellArray):
             rows = self.relaxation.rows(self._ages(times, effective))[stamp]
         else:
             rows = self.relaxation.rows(self._ages(times[stamp], effective))
-        z = (self.early[cells].astype(np.float32), self.late[cells].astype(np.float32))
-        moved = g + self.relaxation.change(g, z, rows)
+        aged = np.flatnonzero(rows)  # in row 0 nothing has changed yet
+        if aged.size:
+            old, which = (g, cells) if aged.size == g.size else (g[aged], cells[aged])
+            z = (self.early[which].astype(np.float32), self.late[which].astype(np.float32))
+            g[aged] += self.relaxation.change(old, z, rows[aged])
         lowest, highest = self.laws.hrs.lowest_siemens, self.laws.set.limit_siemens
-        return as_f32(np.where(stamp > 0, np.clip(moved, lowest, highest), g))
+        if stamp.min() > 0:
+            return np.clip(g, lowest, highest, out=g)
+        written = np.flatnonzero(stamp)
+        g[written] = np.clip(g[written], lowest, highest)
+        return g
 
     def look(self, cells: Cells, now: float, noise: Noise) -> F32:
         g = self.conductance(cells, now)
@@ -190,15 +200,31 @@ class PulsedCells(CellArray):
             return super().disturb(cells, volts, seconds, now, noise)
         stress = (seconds * hop_rate(law, volts)).reshape(-1)
         places = self.hops.among(stress, cells.size // seconds.shape[1], noise.hop) % cells.size
-        moved = cells[places]
-        while places.size:  # a cell that hops more than once does so one after the other
-            once, first = np.unique(places, return_index=True)
-            places = np.delete(places, first)
-            flags = self.flags[cells[once]]
-            free = cells[once][((flags & STUCK) == 0) & ((flags & FORMED) > 0)]
+        return self._hop(law, cells[places], now)
+
+    def disturb_lines(
+        self, lines: Cells, ones: NDArray[np.uint8], volts: float, seconds: float, now: float,
+        noise: Noise,
+    ) -> Cells:  # fmt: skip
+        law = self.laws.disturb
+        if law is None:
+            return super().disturb_lines(lines, ones, volts, seconds, now, noise)
+        share = round(seconds * hop_rate(law, volts) * PARTS)
+        places = self.hops.along_lines(ones, share, self.cols, noise.hop)
+        line, column = np.divmod(places, self.cols)
+        return self._hop(law, lines[line % lines.size] + column, now)
+
+    def _hop(self, law: Disturb, cells: Cells, now: float) -> Cells:
+        """One hop of each of `cells`, in their order; a cell may be among them more than once."""
+        left = cells
+        while left.size:
+            once, first = np.unique(left, return_index=True)
+            left = np.delete(left, first)
+            flags = self.flags[once]
+            free = once[((flags & STUCK) == 0) & ((flags & FORMED) > 0)]
             g = self.conductance(free, now)
             self._shift(free, g, hopped(law, g), now)
-        return moved
+        return cells
 
     def heat(self, kelvin: float, now: float) -> None:
         law = self.laws.retention
@@ -207,8 +233,7 @@ class PulsedCells(CellArray):
 
     def expected(self, cells: Cells, now: float) -> tuple[F32, F32]:
         g = self.conductance(cells, now)
-        slow = self.fluctuation.offset(cells, g, now, self.trap_key)
-        return g + slow, self.fluctuation.white(g) ** 2
+        return g, self.fluctuation.variance(g)
 
     def last_write(self, tile: int) -> float:
         here = slice(tile * self.tile_cells, (tile + 1) * self.tile_cells)
@@ -235,13 +260,19 @@ class PulsedCells(CellArray):
             after = self._reset(cells, g, gate, volts, pulse.seconds, noise)
         else:
             after = self._set(cells, g, gate, volts, pulse.seconds, flags, noise)
-        able = ((flags & STUCK) == 0) & (((flags & FORMED) > 0) | (after > g))
+        change = after - g
+        moved = change != 0
+        usual = (flags & (STUCK | FORMED)) == FORMED
+        if not usual.all():
+            moved &= usual | (((flags & STUCK) == 0) & (change > 0))
         if pulse.kind is not Kind.RESET:
-            higher = np.flatnonzero(able & (after > g))
-            self.built[cells[higher]] = np.ceil(after[higher] * np.float32(1 / BUILT_SIEMENS))
-        anew = able & (np.abs(after - g) > self._least_write(pulse.kind, g))
+            higher = np.flatnonzero(moved & (change > 0))
+            built = np.ceil(after[higher] * np.float32(1 / BUILT_SIEMENS))
+            self.built[cells[higher]] = built.astype(np.uint8)
+        write = np.abs(change) > self._least_write(pulse.kind, g)
+        anew = np.flatnonzero(moved & write)
         self._write(cells[anew], after[anew], now, noise)
-        small = np.flatnonzero(able & ~anew & (after != g))
+        small = np.flatnonzero(moved & ~write)
         self._shift(cells[small], g[small], after[small], now)
 
     def _least_write(self, kind: Kind, g: F32) -> F32:
@@ -259,7 +290,7 @@ class PulsedCells(CellArray):
         flags: NDArray[np.uint8], noise: Noise,
     ) -> F32:  # fmt: skip
         law = self.laws.set
-        at = set_width(law, min(max(seconds, law.widths[0].seconds), law.widths[-1].seconds))
+        at = self._width(seconds)
         cell = SetCell(
             self._worn(cells, decoded(self.gate_z[cells], CODES)),
             np.exp(decoded(self.scale[cells], SCALE_CODES)),
@@ -300,6 +331,14 @@ class PulsedCells(CellArray):
         self.flags[dead] |= STUCK_LRS
         self.written[dead] = stuck_at(law, uniforms(dead, self._life_key + 1))
         self.stamp[dead] = 0
+
+    def _width(self, seconds: float) -> SetWidth:
+        """The gate ceiling at a pulse width; a width outside the fitted ones is drawn to them."""
+        if seconds not in self._widths:
+            widths = self.laws.set.widths
+            inside = min(max(seconds, widths[0].seconds), widths[-1].seconds)
+            self._widths[seconds] = set_width(self.laws.set, inside)
+        return self._widths[seconds]
 
     def _forms(self, cells: Cells, gate: F32, volts: F32) -> NDArray[np.bool_]:
         law = self.laws.form

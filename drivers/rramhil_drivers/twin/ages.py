@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..emulator.chipfile import ChipFile
+from ..emulator.chipfile import ChipFile, PulsedLaws, load_chip
 from ..emulator.noise import Noise
 from ..emulator.pulsed import PulsedCells
 from .rows import Compared
@@ -67,6 +67,11 @@ def binned(siemens: NDArray[Any], full_scale: float) -> NDArray[np.int64]:
     """The bin of each first reading, -1 outside all."""
     found = np.digitize(siemens, EDGES * full_scale) - 1
     return np.where((found >= 0) & (found < len(EDGES) - 1), found, -1)
+
+
+def bare_chip(laws: PulsedLaws) -> ChipFile:
+    """A chip of these cells, with geometry and periphery of the preset."""
+    return load_chip("40nm").model_copy(update={"cells": laws})
 
 
 def later_readings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,3 +130,16 @@ def curves(data: Measured, chip: ChipFile, seed: int) -> Iterator[Curve]:
             "Forming", "RADAR arrays", ordered, np.arange(1, ordered.size + 1) / ordered.size,
             measured, "bit-line voltage (V)", "share formed",
         )  # fmt: skip
+
+
+def tables(data: Measured) -> dict[str, Any]:
+    """Quantiles of the forming voltages, volts: what CI checks against."""
+    volts, _ = measured_volts(data)
+    shares = (0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
+    return {
+        "source": "forming, RADAR array data (A. Levy et al., IEEE TED 2021, "
+        "doi 10.1109/TED.2021.3097975), cells that formed at WL 2 V",
+        "unit": "V",
+        "cells": int(volts.size),
+        "quantiles": {f"{s:g}": round(float(np.quantile(volts, s)), 3) for s in shares},
+    }

@@ -21,6 +21,7 @@ from .ages import (
     FEWEST,
     MICRO,
     Shape,
+    bare_chip,
     binned,
     compare_shapes,
     later_readings,
@@ -324,13 +325,6 @@ def by_address(data: Measured, measured: Ageing) -> pd.DataFrame:
     return table.pivot_table(index="addr", columns="time_nominal_s", values="change")
 
 
-def bare_chip(laws: PulsedLaws) -> ChipFile:
-    """A chip of these cells, with geometry and periphery of the preset."""
-    from ..emulator.chipfile import load_chip
-
-    return load_chip("40nm").model_copy(update={"cells": laws})
-
-
 # ------------------------------------------------------------------------------ comparing
 
 
@@ -407,3 +401,38 @@ def curves(data: Measured, chip: ChipFile, seed: int) -> Iterator[Curve]:
                 f"Relaxation, technology {name}", bin_text(b, full), np.array(ages), spreads,
                 is_measured, "time after the write (s)", "robust spread (µS)", "x",
             )  # fmt: skip
+
+
+# ----------------------------------------------------------------------------- for the CI
+
+SOURCE = "RRAM relaxation master model, A. Levy 2021, MIT (github.com/akashlevy)"
+
+
+def tables(data: Measured) -> dict[str, Any]:
+    """Shapes of all cells by technology, age and bin, in uS and shares: what CI checks against."""
+    found: dict[str, Any] = {"source": SOURCE, "unit": "uS", "technologies": {}}
+    for name, full in FULL_SCALE.items():
+        measured = ageing(data, name)
+        rows = []
+        for age in sorted(measured.changes):
+            where = binned(measured.starts[age], full)
+            for b in range(len(EDGES) - 1):
+                here = where == b
+                if here.sum() >= FEWEST:
+                    one = shape(measured.changes[age][here])
+                    rows.append(
+                        {
+                            "seconds": age,
+                            "level": _micro(float(np.median(measured.starts[age][here]))),
+                            "cells": int(here.sum()),
+                            "middle": _micro(one.middle),
+                            "spread": _micro(one.spread),
+                            "tails": float(f"{one.tails:.4g}"),
+                        }
+                    )
+        found["technologies"][name] = {"data": measured.data, "rows": rows}
+    return found
+
+
+def _micro(siemens: float) -> float:
+    return float(f"{siemens / MICRO:.4g}")

@@ -7,12 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..emulator.chipfile import ChipFile
 from .commands import HEADINGS, texts
 from .rows import Compared, Curve
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5c6570", "#000000")
 """Those of Okabe and Ito, which people with common colour deficiencies tell apart."""
+
+POINTS = 120
 
 
 def write_page(
@@ -62,6 +67,13 @@ def _by_figure(curves: Sequence[Curve]) -> list[tuple[str, list[Curve]]]:
     return [(name, [c for c in curves if c.figure == name]) for name in names]
 
 
+def _thinned(curve: Curve) -> tuple[NDArray[Any], NDArray[Any]]:
+    """At most `POINTS` points of a curve, evenly by their order; a file is to stay small."""
+    count = len(curve.x)
+    kept = np.unique(np.linspace(0, count - 1, min(count, POINTS)).astype(int))
+    return np.asarray(curve.x)[kept], np.asarray(curve.y)[kept]
+
+
 def _draw(name: str, curves: Sequence[Curve], folder: Path) -> str:
     """Draw one figure: measured as dots, predicted as lines, one colour a label."""
     import matplotlib as mpl
@@ -78,7 +90,8 @@ def _draw(name: str, curves: Sequence[Curve], folder: Path) -> str:
                 if curve.measured
                 else {"linestyle": "-", "linewidth": 1.6}
             )
-            axes.plot(curve.x, curve.y, color=colour, **style)
+            x, y = _thinned(curve)
+            axes.plot(x, y, color=colour, **style)
         first = curves[0]
         axes.set_xlabel(first.x_label)
         axes.set_ylabel(first.y_label)

@@ -149,9 +149,7 @@ class EmulatedDie(Device):
     def _disturb(self, cells: Cells, seconds: NDArray[np.float64]) -> None:
         """What reading voltage on `cells` does to them (see `CellArray.disturb`)."""
         volts, now = self.spec.reading.volts, self.clock.now()
-        hopped = self._cells.disturb(cells, volts, seconds, now, self._noise)
-        if hopped.size:
-            self._products.forget(hopped)
+        self._cells.disturb(cells, volts, seconds, now, self._noise)
 
     def apply(self, pulse: Pulse) -> None:
         self.spec.check_pulse(pulse)
@@ -283,11 +281,12 @@ class EmulatedDie(Device):
         if self.chip.cells is None or self.chip.cells.disturb is None:
             return
         assert self.chip.converter is not None
-        ones = np.zeros((len(codes), self.spec.rows))
-        ones[:, slice(None) if rows is None else rows] = np.bitwise_count(codes)
-        size = self.spec.rows * self.spec.cols
-        cells = np.arange(tile * size, (tile + 1) * size)
-        self._disturb(cells, ones * self.chip.converter.seconds)
+        lines = np.arange(self.spec.rows) if rows is None else rows
+        cells = (tile * self.spec.rows + lines[:, None]) * self.spec.cols + np.arange(
+            self.spec.cols
+        )
+        ones = np.bitwise_count(codes)
+        self._disturb(cells.reshape(-1), ones * self.chip.converter.seconds)
 
     def _convert_for(self, conversions: int) -> None:
         """The time of more conversions of a call: in parts it ends when the whole would."""
@@ -337,6 +336,7 @@ class EmulatedDie(Device):
             }
             text = json.dumps(head, default=_plain).encode()
             arrays = {"head": np.frombuffer(text, dtype=np.uint8), **self._saved()}
+            self._products.forget()  # so that this die and the one thawed go on alike
         blob = io.BytesIO()
         with zipfile.ZipFile(blob, "w") as archive:
             for name, values in arrays.items():

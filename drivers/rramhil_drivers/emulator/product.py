@@ -4,7 +4,8 @@ What a tile conducts changes with every pulse on it, and with time by relaxation
 the logarithm of time. So a tile is looked at anew after a pulse, and when its youngest cell has
 aged by a two-hundredth of a decade: what is missed is a two-hundredth of the relaxation in a
 decade, some 15 nS where a reading resolves 100. When that is depends on the state of the tile and
-on nothing else.
+on nothing else. A hop by read disturb shows from the next look on, and a die whose state is saved
+looks at everything anew, as the one does that takes the state on.
 
 Lines with resistance are a network that takes longer to solve: it is solved after a pulse and ten
 times a decade. A product then is off by less than a thousandth of the largest one.

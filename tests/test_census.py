@@ -70,10 +70,12 @@ def _shares(stuck: tuple[float, float]) -> dict[str, float]:
     lrs, hrs = stuck
     die = open_device(f"emulator:40nm?die=8&stuck_lrs={lrs}&stuck_hrs={hrs}&stuck_rows=0")
     cells = np.arange(20_000)
-    full, gate = np.full(cells.size, 2.0), np.full(cells.size, 3.0)
+    full, gate = np.full(cells.size, 2.0), np.full(cells.size, 3.6)
     die.apply(set_pulse(cells, full, gate, Bias(), die.spec))
     high = np.stack([die.read(cells) for _ in range(3)])
     for _ in range(6):
-        die.apply(reset_pulse(cells, np.full(cells.size, 3.6), Bias(), die.spec))
+        # At WL 4 V the cells that are hard to RESET would look stuck.
+        bias = Bias(reset_gate_volts=5.0)
+        die.apply(reset_pulse(cells, np.full(cells.size, 3.6), bias, die.spec))
     low = np.stack([die.read(cells) for _ in range(3)])
     return take_census(cells, low, high, die.spec).shares()

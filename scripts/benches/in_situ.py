@@ -2,7 +2,7 @@
 
     scripts/bench in_situ [--quick] [--seed N]
 
-The shipped network `digits`, cells written open loop to the gate voltages of their levels on each
+The shipped network `digits`, cells written by SDR into the windows of their levels on each
 of three dies, read and multiplied a second later. `wide` sums all rows at once in 8 bits, `40nm`
 seven rows in 3 bits. Every row is printed with the converter's noise as the chip file has it,
 without it, and with twice as much. `readback`: the product computed from conductances read.
@@ -43,7 +43,7 @@ def _accuracies(chip: str, noise: int, die_number: int) -> dict[str, float]:
     from rramhil.nn.splits import make_splits
     from rramhil.trim import TrimSettings, read_tile, trim_tile
     from rramhil.tune import gate_curve, gate_sweep
-    from rramhil.verify import Bias, write_open_loop
+    from rramhil.verify import SDR, Bias, Target, program
 
     network = load_network("digits")
     data = load_data("digits")
@@ -53,7 +53,9 @@ def _accuracies(chip: str, noise: int, die_number: int) -> dict[str, float]:
     die: Any = open_device(f"emulator:{chip}?die={die_number}&converter_noise={noise}")
     mapped = map_network(network.matrices(), die.spec, Levels(*LEVELS), find_scheme("two_column"))
     curve = gate_curve(list(gate_sweep(die, np.sort(mapped.cells)[::97], 1.4, 3.6, 45, Bias())))
-    for _ in write_open_loop(die, mapped.cells, curve.nominal_gate(mapped.siemens, 20e-6)):
+    windows = Levels(*LEVELS).windows(mapped.siemens)
+    target = Target(*windows, curve.nominal_gate(mapped.siemens, 20e-6))
+    for _ in program(die, mapped.cells, target, SDR(first_reset=True)):
         pass
     die.clock.sleep(1.0)
     ranges = activation_ranges(network, calibration)

@@ -155,8 +155,7 @@ def test_spread_of_set_between_cells_and_from_pulse_to_pulse() -> None:
     noise = physics.lopsided(np.random.default_rng(2), 20000, law.pulse_tail, law.pulse_upwards)
     only_pulse = set_once(gate, gate_noise=noise)
     for share in (0.2, 0.5, 0.8):
-        scatter = at.pulse_sd_volts + law.jump_scatter * over
-        expected = overdriven(at, over + scatter * float(np.quantile(noise, share)))
+        expected = overdriven(at, over + at.pulse_sd_volts * float(np.quantile(noise, share)))
         assert np.quantile(only_pulse, share) == pytest.approx(expected, rel=0.05)
     low, middle, high = np.quantile(noise, [0.1, 0.5, 0.9])
     assert (high - middle) / (middle - low) == pytest.approx(law.pulse_upwards, rel=0.1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rramhil.address import open_device
-from rramhil.device import Ints, Kind, Pulse
+from rramhil.device import Ints
 from rramhil.mapping import Levels, find_scheme, map_network
 from rramhil.mapping.network import MappedNetwork
 from rramhil.nn.data import load_data
@@ -15,8 +15,8 @@ from rramhil.nn.in_situ import activation_ranges, logits_in_situ, whole_tile
 from rramhil.nn.network import Images, Layer, Network, images_of, load_network, logits_of
 from rramhil.nn.splits import make_splits
 from rramhil.trim import TrimSettings, read_tile, trim_tile
-from rramhil.verify import Bias, write_open_loop
 from rramhil_drivers.emulator.die import EmulatedDie
+from rramhil_drivers.emulator.pulsed import PulsedCells
 
 LEVELS = Levels(16, 20e-6, 200e-6, 5e-6)
 
@@ -68,18 +68,15 @@ def test_an_exact_array_gives_the_logits_of_the_mapped_weights(scheme: str) -> N
 
 
 def conducting(address: str, network: Network) -> tuple[EmulatedDie, MappedNetwork]:
-    """A die that holds the network, each cell written through its gate voltage."""
+    """A die that holds the network, each cell just written to its level; a second later."""
     die = open_device(address)
     assert isinstance(die, EmulatedDie)
+    assert isinstance(die._cells, PulsedCells)
     mapped = map_network(network.matrices(), die.spec, LEVELS, find_scheme("two_column"))
-    gates = np.linspace(1.6, 3.6, 81)
-    sample = np.arange(die.spec.size - 81 * 32, die.spec.size)
-    die.apply(Pulse(Kind.SET, sample, 2.0, np.repeat(gates, 32), seconds=1e-7))
-    curve = np.maximum.accumulate(np.median(die.read(sample).reshape(81, 32), axis=1))
-    nominal = np.interp(mapped.siemens, curve + np.arange(81) * 1e-12, gates)
-    limits = die.spec.pulses[Kind.SET].gate_volts
-    assert limits is not None
-    list(write_open_loop(die, mapped.cells, limits.snap(nominal), Bias()))
+    die.read(mapped.cells)
+    levels = mapped.siemens.astype(np.float32)
+    die._cells.place(mapped.cells, levels, die.clock.now(), die._noise)
+    die._products.forget()
     die.clock.sleep(1.0)
     return die, mapped
 

@@ -174,6 +174,29 @@ class Hops:
         self.left -= total
         return np.array(places, dtype=np.int64)
 
+    def along_lines(
+        self, ones: NDArray[np.uint8], share: int, each: int, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """As `among`, for lines of `each` cells: `ones` (vectors, lines) times `share` parts."""
+        vectors, places = np.cumsum(ones.sum(axis=1, dtype=np.int64)), []
+        unit = share * each
+        total = int(vectors[-1]) * unit if vectors.size else 0
+        if total and self.left <= 0:
+            self.left = _until_next(rng)
+        while total and self.left <= total:
+            passed = (self.left - 1) // unit
+            vector = int(np.searchsorted(vectors, passed, side="right"))
+            lines = np.cumsum(ones[vector], dtype=np.int64)
+            start = int(vectors[vector - 1]) if vector else 0
+            line = int(np.searchsorted(lines, passed - start, side="right"))
+            start += int(lines[line - 1]) if line else 0
+            within = (self.left - 1 - start * unit) // (share * int(ones[vector, line]))
+            places.append((vector * ones.shape[1] + line) * each + within)
+            self.left += _until_next(rng)
+        if total:
+            self.left -= total
+        return np.array(places, dtype=np.int64)
+
 
 def _until_next(rng: np.random.Generator) -> int:
     return 1 + int(rng.standard_exponential() * PARTS)

@@ -137,5 +137,16 @@ class CellArray(ABC):
         """
         return np.empty(0, dtype=np.int64)
 
+    def disturb_lines(
+        self, lines: Cells, ones: NDArray[np.uint8], volts: float, seconds: float, now: float,
+        noise: Noise,
+    ) -> Cells:  # fmt: skip
+        """What products do to the word lines that begin at the cells `lines`; the cells moved.
+
+        `ones` (vectors, lines): how often a vector puts `volts` on a line, for `seconds` each time.
+        Here: nothing.
+        """
+        return np.empty(0, dtype=np.int64)
+
     def heat(self, kelvin: float, now: float) -> None:  # noqa: B027 (cells that do not age)
         """From `now` on the die is at `kelvin`."""

@@ -82,8 +82,7 @@ class SetLaw(Sourced):
 
     `widths` in rising order of `seconds`, interpolated in log(seconds). `kinetic_volts`: one
     e-fold of further pulses counts as so much gate voltage. The scatter from pulse to pulse is
-    Tukey h (`pulse_tail`) downwards, `pulse_upwards` times that upwards, and grows by
-    `jump_scatter` of the overdrive that the pulse adds. `bl_shift_volts`:
+    Tukey h (`pulse_tail`) downwards, `pulse_upwards` times that upwards. `bl_shift_volts`:
     gate-voltage equivalent of one e-fold of BL voltage about `bl_reference_volts`; above
     `bl_threshold_volts` each volt on BL counts as `bl_gate_share` volts of overdrive, and the
     smaller of both counts, softly within `corner_volts`; `bl_cell_sd_volts`,
@@ -97,7 +96,6 @@ class SetLaw(Sourced):
     kinetic_volts: Annotated[Volts, Field(gt=0)]
     pulse_tail: NotNegative
     pulse_upwards: NotNegative
-    jump_scatter: NotNegative
     bl_reference_volts: Annotated[Volts, Field(gt=0)]
     bl_shift_volts: NotNegativeVolts
     bl_threshold_volts: Volts

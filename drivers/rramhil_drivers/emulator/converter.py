@@ -29,6 +29,7 @@ F32 = NDArray[np.float32]
 AnyFloat = NDArray[np.floating[Any]]
 ENTRIES = 65536  # entries of the inputs or the sums of the vectors that are planned at once
 CONVERSIONS = 512  # at once: what a cache holds
+LARGEST_SIEMENS, LARGEST_SD = 512e-6, 32e-6  # of a cell, for the grid of exact sums
 BLOCK = 64  # conversions of one matrix product, of neighbouring rows
 
 
@@ -57,26 +58,26 @@ def _is_run(places: Ints) -> bool:
     return bool(places[-1] - places[0] + 1 == places.size)
 
 
-def seen_by(converter: Converter, siemens: F32, variance: F32) -> Seen:
-    """Conductances and variances of a tile, both (rows, cols), in siemens and siemens squared."""
+def seen_by(converter: Converter, siemens: F32, variance: F32, rows: int) -> Seen:
+    """Conductances and variances of cells, in siemens and siemens squared, of tiles of `rows`."""
     unit = 1 / converter.siemens_per_code
     largest = 2**converter.bits_at_once - 1
-    count = min(converter.rows_at_once, len(siemens)) * largest
+    count = min(converter.rows_at_once, rows) * largest
     digits = 24 if converter.bits_at_once == 1 else 53
     return Seen(
-        _exact(siemens.astype(np.float64) * unit, count, digits),
-        _exact(variance.astype(np.float64) * unit**2, count * largest, digits),
+        _exact(siemens, unit, LARGEST_SIEMENS, count, digits),
+        _exact(variance, unit**2, LARGEST_SD**2, count * largest, digits),
     )
 
 
-def _exact(values: NDArray[np.float64], count: int, digits: int) -> AnyFloat:
-    """`values` on the finest power of two of which sums of `count` of them are exact."""
+def _exact(values: F32, unit: float, largest: float, count: int, digits: int) -> AnyFloat:
+    """`values` times `unit`, on a power of two on which sums of `count` up to `largest` are exact.
+
+    Cells beyond `largest` are rare, and make sums inexact only where many meet.
+    """
     dtype: type[np.floating[Any]] = np.float32 if digits == 24 else np.float64
-    top = float(values.max(initial=0.0))
-    if top <= 0:
-        return np.zeros(values.shape, dtype=dtype)
-    grid = 2.0 ** (np.ceil(np.log2(top * count)) + 1 - digits)
-    return np.asarray(np.rint(values / grid) * grid, dtype=dtype)
+    grid = 2.0 ** (np.ceil(np.log2(largest * unit * count)) + 1 - digits)
+    return np.asarray(np.rint(values * np.float64(unit / grid)) * grid, dtype=dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

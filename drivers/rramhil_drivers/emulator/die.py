@@ -149,7 +149,9 @@ class EmulatedDie(Device):
     def _disturb(self, cells: Cells, seconds: NDArray[np.float64]) -> None:
         """What reading voltage on `cells` does to them (see `CellArray.disturb`)."""
         volts, now = self.spec.reading.volts, self.clock.now()
-        self._cells.disturb(cells, volts, seconds, now, self._noise)
+        hopped = self._cells.disturb(cells, volts, seconds, now, self._noise)
+        if hopped.size:
+            self._products.forget(hopped)
 
     def apply(self, pulse: Pulse) -> None:
         self.spec.check_pulse(pulse)
@@ -282,11 +284,12 @@ class EmulatedDie(Device):
             return
         assert self.chip.converter is not None
         lines = np.arange(self.spec.rows) if rows is None else rows
-        cells = (tile * self.spec.rows + lines[:, None]) * self.spec.cols + np.arange(
-            self.spec.cols
-        )
-        ones = np.bitwise_count(codes)
-        self._disturb(cells.reshape(-1), ones * self.chip.converter.seconds)
+        first = (tile * self.spec.rows + lines) * self.spec.cols
+        volts, seconds = self.spec.reading.volts, self.chip.converter.seconds
+        ones, now = np.bitwise_count(codes), self._call.start  # when the call saw the cells
+        hopped = self._cells.disturb_lines(first, ones, volts, seconds, now, self._noise)
+        if hopped.size:
+            self._products.shift(tile, hopped)
 
     def _convert_for(self, conversions: int) -> None:
         """The time of more conversions of a call: in parts it ends when the whole would."""
@@ -336,7 +339,6 @@ class EmulatedDie(Device):
             }
             text = json.dumps(head, default=_plain).encode()
             arrays = {"head": np.frombuffer(text, dtype=np.uint8), **self._saved()}
-            self._products.forget()  # so that this die and the one thawed go on alike
         blob = io.BytesIO()
         with zipfile.ZipFile(blob, "w") as archive:
             for name, values in arrays.items():

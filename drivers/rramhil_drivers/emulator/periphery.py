@@ -208,8 +208,8 @@ class Columns(Sourced):
 class Temperature(Sourced):
     """What the temperature does, about `reference_kelvin`, where every other table holds.
 
-    The conductance follows an activation energy (Arrhenius' law, as hopping conduction does:
-    N. F. Mott, Phil. Mag. 19, 835, 1969), `activation_ev` at `siemens`, interpolated. The
+    The conductance follows Arrhenius' law, as hopping between neighbours does (A. Miller,
+    E. Abrahams, Phys. Rev. 120, 745, 1960), with `activation_ev` at `siemens`, interpolated. The
     converter's references grow by the share `references_per_kelvin`: 0 is temperature-stable.
     """
 

@@ -119,7 +119,7 @@ def set_result(
     highest, scale = np.float32(at.highest_siemens), cell.scale * np.float32(at.scale_volts)
     x = -np.log1p(-np.minimum(g * np.float32(1 / at.highest_siemens), np.float32(0.9999)))
     present = scale * (x if at.shape == 1 else x ** np.float32(1 / at.shape))
-    overdrive = _set_overdrive(law, at, as_f32(present), gate_volts, volts, cell)
+    overdrive = _set_overdrive(law, at, gate_volts, volts, cell)
     u = soft_maximum(as_f32(present), overdrive, law.kinetic_volts) / scale
     raised = -highest * np.expm1(-(u if at.shape == 1 else u ** np.float32(at.shape)))
     raised = np.minimum(raised, np.float32(law.limit_siemens))
@@ -127,23 +127,16 @@ def set_result(
     return pick(able, as_f32(raised), g)
 
 
-def _set_overdrive(
-    law: SetLaw, at: SetWidth, present: F32, gate_volts: F32, volts: F32, cell: SetCell
-) -> F32:
-    """Volts on the gate beyond the cell's threshold, or what the bit line allows of them.
-
-    The scatter grows with the jump from `present`: a filament that forms at once lands at
-    random, one that is raised step by step does not.
-    """
+def _set_overdrive(law: SetLaw, at: SetWidth, gate_volts: F32, volts: F32, cell: SetCell) -> F32:
+    """Volts on the gate beyond the cell's threshold, or what the bit line allows of them."""
     lift = np.log(np.maximum(volts, np.float32(0.05)) * np.float32(1 / law.bl_reference_volts))
     gate = gate_volts - np.float32(at.threshold_volts) + np.float32(law.bl_shift_volts) * lift
     gate += np.float32(at.cell_sd_volts) * cell.gate
+    gate += np.float32(at.pulse_sd_volts) * cell.gate_noise
     line = volts - np.float32(law.bl_threshold_volts)
     line += np.float32(law.bl_cell_sd_volts) * cell.line
     line += np.float32(law.bl_pulse_sd_volts) * cell.line_noise
     line *= np.float32(law.bl_gate_share)
-    jump = np.maximum(np.minimum(gate, line) - present, 0)
-    gate += (np.float32(at.pulse_sd_volts) + np.float32(law.jump_scatter) * jump) * cell.gate_noise
     return -soft_maximum(as_f32(-gate), as_f32(-line), law.corner_volts)
 
 

@@ -4,8 +4,7 @@ What a tile conducts changes with every pulse on it, and with time by relaxation
 the logarithm of time. So a tile is looked at anew after a pulse, and when its youngest cell has
 aged by a two-hundredth of a decade: what is missed is a two-hundredth of the relaxation in a
 decade, some 15 nS where a reading resolves 100. When that is depends on the state of the tile and
-on nothing else. A hop by read disturb shows from the next look on, and a die whose state is saved
-looks at everything anew, as the one does that takes the state on.
+on nothing else.
 
 Lines with resistance are a network that takes longer to solve: it is solved after a pulse and ten
 times a decade. A product then is off by less than a thousandth of the largest one.
@@ -62,6 +61,22 @@ class Products:
             self._kept.pop(int(tile), None)
             self._solved.pop(int(tile), None)
 
+    def shift(self, tile: int, cells: Cells) -> None:
+        """Some `cells` of `tile` moved a little: they alone are looked at anew, at the old time."""
+        known = self._kept.get(tile)
+        if known is None or self._crossed:
+            self.forget(cells)
+            return
+        look, old = known
+        siemens, variance = self._cells.expected(cells, look[1])
+        assert self.converter is not None
+        anew = seen_by(self.converter, self._thermal.siemens(siemens), variance, self._cells.rows)
+        place = cells % self._cells.tile_cells
+        seen = Seen(old.codes.copy(), old.variance.copy())  # a call under way goes on with the old
+        seen.codes.reshape(-1)[place] = anew.codes
+        seen.variance.reshape(-1)[place] = anew.variance
+        self._kept[tile] = (look, seen)
+
     def look(self, tile: int, now: float) -> None:
         """A call begins: its products see `tile` as it is at `now`."""
         self._now = (tile, self._seen(tile, now))
@@ -92,7 +107,7 @@ class Products:
         else:
             siemens, variance = self._expected(tile, look[1])
         assert self.converter is not None
-        seen = seen_by(self.converter, siemens, variance)
+        seen = seen_by(self.converter, siemens, variance, self._cells.rows)
         self._kept[tile] = (look, seen)
         if len(self._kept) > KEPT_TILES:
             self._kept.popitem(last=False)

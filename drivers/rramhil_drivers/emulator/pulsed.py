@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rramhil.device import Cells, Kind, Pulse
 from rramhil_drivers.emulator.ageing import (
+    PARTS,
     EffectiveTime,
     Hops,
     RelaxationLaw,
@@ -21,6 +22,7 @@ from rramhil_drivers.emulator.ageing import (
     stuck_at,
     wear,
 )
+from rramhil_drivers.emulator.ageing_laws import Disturb
 from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws, SetWidth
 from rramhil_drivers.emulator.faults import FORMED, STUCK, STUCK_LRS, Purpose, tile_generator
@@ -198,15 +200,31 @@ class PulsedCells(CellArray):
             return super().disturb(cells, volts, seconds, now, noise)
         stress = (seconds * hop_rate(law, volts)).reshape(-1)
         places = self.hops.among(stress, cells.size // seconds.shape[1], noise.hop) % cells.size
-        moved = cells[places]
-        while places.size:  # a cell that hops more than once does so one after the other
-            once, first = np.unique(places, return_index=True)
-            places = np.delete(places, first)
-            flags = self.flags[cells[once]]
-            free = cells[once][((flags & STUCK) == 0) & ((flags & FORMED) > 0)]
+        return self._hop(law, cells[places], now)
+
+    def disturb_lines(
+        self, lines: Cells, ones: NDArray[np.uint8], volts: float, seconds: float, now: float,
+        noise: Noise,
+    ) -> Cells:  # fmt: skip
+        law = self.laws.disturb
+        if law is None:
+            return super().disturb_lines(lines, ones, volts, seconds, now, noise)
+        share = round(seconds * hop_rate(law, volts) * PARTS)
+        places = self.hops.along_lines(ones, share, self.cols, noise.hop)
+        line, column = np.divmod(places, self.cols)
+        return self._hop(law, lines[line % lines.size] + column, now)
+
+    def _hop(self, law: Disturb, cells: Cells, now: float) -> Cells:
+        """One hop of each of `cells`, in their order; a cell may be among them more than once."""
+        left = cells
+        while left.size:
+            once, first = np.unique(left, return_index=True)
+            left = np.delete(left, first)
+            flags = self.flags[once]
+            free = once[((flags & STUCK) == 0) & ((flags & FORMED) > 0)]
             g = self.conductance(free, now)
             self._shift(free, g, hopped(law, g), now)
-        return moved
+        return cells
 
     def heat(self, kelvin: float, now: float) -> None:
         law = self.laws.retention

@@ -33,7 +33,7 @@ CAPS = {"ISPP": 150, "FPPV": 200, "SDR": 80}
 """Pulses at which counts are clipped before their mean is taken."""
 STEPS = (0.03, 0.05, 0.07, 0.1, 0.12, 0.15)
 TOP_RESETS = {"SDR": 21, "FPPV": 10}
-AIMS = {0: 205e-6, 1: 170.7e-6, 2: 124.5e-6}
+AIMS = {0: 204.9e-6, 1: 170.3e-6, 2: 124.1e-6}
 WINDOWS = {
     0: (1 / 5000, 1.0),
     1: (1 / 6010, 1 / 5770),

@@ -50,7 +50,7 @@ class SetSweep:
 
 
 SET_SWEEPS = (
-    SetSweep("set-sweep-wl-inner-5-31-20", 100e-9, 2.25, 2.65, False),
+    SetSweep("set-sweep-wl-inner-5-31-20", 100e-9, 2.25, 2.55, False),
     SetSweep("set-sweep-wl-noreset-200ns-step-0.05-7-30-20", 200e-9, 1.9, 2.5, True),
     SetSweep("fppv-sweep-1us-4-2-21", 1e-6, 1.65, 3.0, False),
     SetSweep("fppv-sweep-10000ns-4-1-21", 10e-6, 1.4, 3.0, False),
@@ -69,8 +69,9 @@ def set_table(data: Measured, sweep: SetSweep) -> pd.DataFrame:
     rows = _ramps(data, sweep.name, "wl_v")
     if sweep.adds_up:
         rows = rows[rows["run"].map(rows.groupby("run")["before"].first()) < LOW_SIEMENS]
-    near = (rows["wl_v"] / 0.05).round() * 0.05
-    rows = rows[(rows["wl_v"] - near).abs() < 0.011].assign(gate=near.round(2))
+    volts = rows["wl_v"].astype(float)
+    near = (volts / 0.05).round() * 0.05
+    rows = rows.assign(gate=near.round(2))[(volts - near).abs() < 0.011]
     return rows[rows["gate"].isin(sweep.gates)]
 
 
@@ -189,9 +190,12 @@ def _fit_width(
     table = set_table(data, sweep).groupby("gate")["siemens"]
     shares = (0.1, 0.5, 0.9)
     measured = {gate: np.quantile(values, shares) for gate, values in table}
-    start = np.array([0.0, 0.0, 0.0, 0.0, 0.0])
+    start = np.ones(6)  # relative steps of the search need a start that is not 0
+    # Where a curve ends the sweeps do not tell: cells that conduct much were left out of them.
+    stiff = np.array([0.3, 0.3, 3.0, 0.3, 0.3, 0.3])
 
-    def moved(x: F64) -> SetLaw:
+    def moved(at_one: F64) -> SetLaw:
+        x = at_one - 1
         values = {
             "threshold_volts": at.threshold_volts + 0.1 * x[0],
             "scale_volts": at.scale_volts * np.exp(x[1]),
@@ -199,6 +203,7 @@ def _fit_width(
             # The sweeps end before the curve does: no steeper than an exponential beyond them.
             "shape": min(at.shape * np.exp(x[3]), 1.0),
             "pulse_sd_volts": at.pulse_sd_volts * np.exp(x[4]),
+            "cell_sd_volts": at.cell_sd_volts * np.exp(x[5]),
         }
         widths = list(law.widths)
         widths[index] = widths[index].model_copy(
@@ -211,7 +216,7 @@ def _fit_width(
         off = [
             (np.quantile(curve[g], shares) - m) / (10e-6, 3e-6, 10e-6) for g, m in measured.items()
         ]
-        return np.concatenate([*off, 0.3 * x])
+        return np.concatenate([*off, stiff * (x - 1)])
 
     found = least_squares(misfit, start, diff_step=0.02, loss="soft_l1", max_nfev=40)
     say(f"{sweep.name}: root mean square {np.sqrt(np.mean(misfit(found.x) ** 2)):.2f}")
@@ -275,7 +280,9 @@ def _ratio_row(
 
 
 def _deviation(values: F64 | F32) -> float:
-    return float(np.std(values))
+    """Half the distance of the 16 and 84 % quantiles: a standard deviation without the tails."""
+    low, high = np.quantile(values, [0.16, 0.84])
+    return float(high - low) / 2
 
 
 def _median(values: F64 | F32) -> float:

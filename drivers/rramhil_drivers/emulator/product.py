@@ -62,10 +62,12 @@ class Products:
             self._solved.pop(int(tile), None)
 
     def shift(self, tile: int, cells: Cells) -> None:
-        """Some `cells` of `tile` moved a little: they alone are looked at anew, at the old time."""
+        """Some `cells` of `tile` moved a little: they alone are looked at anew, at the old time.
+
+        Through crossed lines they show from the next solution on, at a tenth of a decade.
+        """
         known = self._kept.get(tile)
         if known is None or self._crossed:
-            self.forget(cells)
             return
         look, old = known
         siemens, variance = self._cells.expected(cells, look[1])
@@ -76,6 +78,11 @@ class Products:
         seen.codes.reshape(-1)[place] = anew.codes
         seen.variance.reshape(-1)[place] = anew.variance
         self._kept[tile] = (look, seen)
+
+    def settle(self) -> None:
+        """The die's state is saved: solve crossed lines anew, as the die that takes it on does."""
+        if self._crossed:
+            self.forget()
 
     def look(self, tile: int, now: float) -> None:
         """A call begins: its products see `tile` as it is at `now`."""

@@ -18,6 +18,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5
 """Those of Okabe and Ito, which people with common colour deficiencies tell apart."""
 
 POINTS = 120
+KEY = "dots: measured, lines: predicted"
 
 
 def write_page(
@@ -97,8 +98,8 @@ def _draw(name: str, curves: Sequence[Curve], folder: Path) -> str:
         axes.set_ylabel(first.y_label)
         axes.set_xscale("log" if "x" in first.logarithmic else "linear")
         axes.set_yscale("log" if "y" in first.logarithmic else "linear")
-        axes.set_title(f"{name} (dots: measured, lines: predicted)", loc="left")
-        axes.legend(frameon=False, fontsize=8, ncols=1 + len(labels) // 8)
+        axes.set_title(name, loc="left", fontsize=9.5)
+        axes.legend(frameon=False, fontsize=8, ncols=1 + len(labels) // 8, title=KEY)
         file = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + ".svg"
         figure.savefig(folder / file, metadata={"Date": None})
     return file

@@ -64,6 +64,8 @@ def fit(
 
     if output.exists() and not force:
         raise UsageError(f"{output} exists; name another file, or add --force to replace it")
+    if not output.parent.is_dir():
+        raise UsageError(f"the folder {output.parent} does not exist; make it, or name another")
     fit_source(_open(source), base, list(only or ()), output, Terminal(json=json))
 
 

@@ -159,6 +159,7 @@ def test_strict_is_content_when_all_hold(folder: Path, monkeypatch: pytest.Monke
         (("check", "40nm", "{folder}", "--only", "relaxation"), "lacks relaxation.parquet"),
         (("fit", "{ledger}", "-o", "{new}", "--only", "forming"), "a ledger is fitted as a whole"),
         (("fit", "{folder}", "-o", "{old}"), "add --force to replace it"),
+        (("fit", "{folder}", "-o", "{old}/nowhere/x.toml"), "does not exist; make it"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_writes_nothing(

@@ -243,7 +243,7 @@ def test_knobs_reach_the_columns_of_the_chosen_tile_and_survive_a_freeze() -> No
     [
         ("column_gains", 1.0, "did you mean 'column_gain'"),
         ("column_gain", np.full(COLS, 5.0), "column_gain 5 is not within"),
-        ("temperature", 1000.0, "temperature 1000 is not within 233 to 398"),
+        ("temperature", 1000.0, "temperature 1000 is not within 233.15 to 398.15"),
         ("trim_tile", 2.0, "trim_tile 2 is not within 0 to 1"),
     ],
 )

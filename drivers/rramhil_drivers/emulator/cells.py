@@ -76,6 +76,18 @@ class CellArray(ABC):
         stuck = (flags & STUCK) > 0
         self.written[here][stuck] = siemens[stuck]
 
+    def use(self, kind: Kind, pulses: int) -> None:
+        """Count `pulses` more of `kind` on every cell. Raises ValueError."""
+        counts = self.counts[kind]
+        room = int(np.iinfo(counts.dtype).max) - int(counts.max())
+        if not 0 <= pulses <= room:
+            raise ValueError(
+                f"{pulses} pulses cannot be added to the counts of {kind.name}; give 0 to {room}"
+            )
+        for tile in np.flatnonzero(~self.awake):  # a saved state holds the tiles that are awake
+            self._wake_tile(int(tile), born=True)
+        counts += pulses
+
     def count(self, pulse: Pulse) -> None:
         """The silicon's own count: one more pulse on each cell."""
         self.counts[pulse.kind][pulse.cells] += 1

@@ -34,6 +34,8 @@ from rramhil_drivers.emulator.periphery import (
     NotNegativeVolts,
     OnChip,
     Positive,
+    PositiveSeconds,
+    PositiveSiemens,
     PulseSettings,
     Reading,
     Sourced,
@@ -41,6 +43,9 @@ from rramhil_drivers.emulator.periphery import (
     Wires,
 )
 
+MOST_LOST_VOLTS = 3.0
+MOST_SIEMENS = 500e-6
+"""What the emulated cells' small integers hold (see `pulsed`)."""
 Law = Literal["multiplicative", "lognormal", "share_of_range"]
 
 
@@ -59,6 +64,19 @@ class Faults(Sourced):
     row_lrs_share: Fraction
     lrs_siemens: tuple[Positive, Positive]
     hrs_siemens: tuple[Positive, Positive]
+
+    @model_validator(mode="after")
+    def _possible(self) -> Faults:
+        if self.stuck_lrs + self.stuck_hrs > 1:
+            raise ValueError(
+                f"stuck_lrs {self.stuck_lrs:g} and stuck_hrs {self.stuck_hrs:g} are more than all "
+                "cells; lower one of them"
+            )
+        for name in ("lrs_siemens", "hrs_siemens"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must rise, from {low:g} to {high:g} it falls; swap them")
+        return self
 
 
 class SetWidth(Strict):
@@ -107,7 +125,7 @@ class SetLaw(Sourced):
     weak_share: Fraction
     weak_ln_scale: float
     weak_cell_sd: NotNegative
-    limit_siemens: Annotated[Siemens, Field(gt=0)]
+    limit_siemens: Annotated[Siemens, Field(gt=0, le=MOST_SIEMENS)]
 
     @model_validator(mode="after")
     def _rising(self) -> SetLaw:
@@ -129,7 +147,7 @@ class ResetLaw(Sourced):
     + (overdrive / `share_volts`)^2.
     """
 
-    reference_seconds: Seconds
+    reference_seconds: PositiveSeconds
     width_volts_per_decade: NotNegative
     body_volts: Volts
     follower_softness_volts: Annotated[Volts, Field(gt=0)]
@@ -163,7 +181,7 @@ class HighResistance(Sourced):
     hard-to-RESET share). No landing lies outside `lowest_siemens` to `highest_siemens`.
     """
 
-    siemens: Siemens
+    siemens: PositiveSiemens
     reference_volts: Volts
     depth: NotNegative
     scale_volts: Annotated[Volts, Field(gt=0)]
@@ -171,12 +189,21 @@ class HighResistance(Sourced):
     cell_sd: NotNegative
     cycle_sd: NotNegative
     repeat_sd: NotNegative
-    full_siemens: Siemens
+    full_siemens: PositiveSiemens
     hard_share: Fraction
-    hard_volts: NotNegativeVolts
+    hard_volts: Annotated[Volts, Field(ge=0, le=MOST_LOST_VOLTS)]
     hard_cell_sd_volts: NotNegativeVolts
-    lowest_siemens: Siemens
-    highest_siemens: Siemens
+    lowest_siemens: PositiveSiemens
+    highest_siemens: PositiveSiemens
+
+    @model_validator(mode="after")
+    def _ordered(self) -> HighResistance:
+        if not self.lowest_siemens < self.highest_siemens:
+            raise ValueError(
+                f"lowest_siemens {self.lowest_siemens:g} does not lie below highest_siemens "
+                f"{self.highest_siemens:g}; swap them"
+            )
+        return self
 
 
 class FormLaw(Sourced):
@@ -192,9 +219,9 @@ class FormLaw(Sourced):
     easy_volts: NotNegative = 0.0
     lowest_volts: NotNegativeVolts = 0.0
     gate_volts: Volts
-    siemens: Siemens
+    siemens: PositiveSiemens
     ln_sd: NotNegative
-    unformed_siemens: Siemens
+    unformed_siemens: PositiveSiemens
     birth_reset_volts: Volts
 
 
@@ -233,8 +260,17 @@ class StatisticalLaw(Sourced):
     highest: Siemens
     gate_low: Volts
     gate_high: Volts
-    read_sd: Siemens
-    ceiling: Siemens
+    read_sd: Annotated[Siemens, Field(ge=0)]
+    ceiling: PositiveSiemens
+
+    @model_validator(mode="after")
+    def _ordered(self) -> StatisticalLaw:
+        if not self.gate_low < self.gate_high:
+            raise ValueError(
+                f"gate_low {self.gate_low:g} V does not lie below gate_high {self.gate_high:g} V; "
+                "lower the one or raise the other"
+            )
+        return self
 
 
 class ChipFile(Strict):
@@ -265,6 +301,14 @@ class ChipFile(Strict):
     def _one_kind(self) -> ChipFile:
         if (self.cells is None) == (self.statistical is None):
             raise ValueError("a chip has either [cells.*] or [statistical]; write one of them")
+        retention = self.cells.retention if self.cells is not None else None
+        if retention is not None and self.temperature is not None:
+            here, there = self.temperature.reference_kelvin, retention.reference_kelvin
+            if here != there:
+                raise ValueError(
+                    f"temperature.reference_kelvin {here:g} is not the {there:g} of "
+                    "cells.retention; a die at its reference temperature must age at rate 1"
+                )
         if self.cells is not None:
             times = [w.seconds for w in self.cells.set.widths]
             allowed = self.set.seconds

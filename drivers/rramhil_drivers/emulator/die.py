@@ -318,12 +318,11 @@ class EmulatedDie(Device):
     def use(self, kind: Kind, pulses: int) -> None:
         """The whole die has seen so many more pulses of `kind` than were sent: a used die.
 
-        Only the counts change, and what wear makes of them. Raises ValueError below 0.
+        Only the counts change, and what wear makes of them. Raises ValueError below 0, and for
+        more than a counter holds.
         """
-        if pulses < 0:
-            raise ValueError(f"{pulses} pulses cannot be added; give 0 or more")
         with self._lock:
-            self._cells.counts[kind] += pulses
+            self._cells.use(kind, pulses)
 
     def freeze(self) -> bytes:
         """All that changes in the die's life: cells, clock, generator. A zip of .npy arrays."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from rramhil.device import Range
 from rramhil.schema import Seconds, Siemens, Strict, Volts
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+PositiveSiemens = Annotated[Siemens, Field(gt=0)]
+PositiveSeconds = Annotated[Seconds, Field(gt=0)]
 NotNegativeVolts = Annotated[Volts, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 NoiseLaw = Literal["constant", "sqrt", "linear"]
@@ -22,6 +24,8 @@ RowOrder = Literal["index", "next_nonzero"]
 
 class Sourced(Strict):
     """A group of parameters with one origin."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     source: Annotated[str, Field(min_length=1)]
 

@@ -5,6 +5,7 @@ This module is light: scipy and pandas are imported when a command runs.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,6 +65,11 @@ def fit(
 
     if output.exists() and not force:
         raise UsageError(f"{output} exists; name another file, or add --force to replace it")
+    if not re.fullmatch(r"[A-Za-z0-9_.]+\.toml", output.name):
+        raise UsageError(
+            f"{output.name} cannot be the name of a chip file; letters, digits, _ and . can, and "
+            ".toml at the end"
+        )
     if not output.parent.is_dir():
         raise UsageError(f"the folder {output.parent} does not exist; make it, or name another")
     fit_source(_open(source), base, list(only or ()), output, Terminal(json=json))

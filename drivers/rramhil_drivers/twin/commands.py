@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rramhil.cli.terminal import Terminal, table
 from rramhil.schema import FileError
 
-from ..emulator.chipfile import ChipFile, load_chip
+from ..emulator.chipfile import ChipFile, PulsedLaws, load_chip
 from . import topics
 from .chipwriter import write_chip
 from .rows import Compared, Curve
@@ -45,7 +46,9 @@ def _fit_folder(
     names = topics.chosen(data, only)
     for number, name in enumerate(names, 1):
         terminal.say(f"[{number}/{len(names)}] fitting {name}")
-        laws = topics.module(name).fit(data.part("fit"), laws, terminal.say)
+        with _tables_of(data, name):
+            fitted = topics.module(name).fit(data.part("fit"), laws, terminal.say)
+        laws = _with_sources(laws, fitted, name, data)
     written = write_chip(chip.model_copy(update={"cells": laws, "name": output.stem}), output)
     document = {"chip": str(written), "base": base, "topics": names}
     terminal.answer(document, lambda out: out.print(f"wrote {written}; now: twin check"))
@@ -85,13 +88,15 @@ def check_source(
     found: dict[str, list[Compared]] = {}
     curves: list[Curve] = []
     for name, rows, lines in _comparisons(chip, source, only, seed, terminal):
-        found[name] = list(rows)
+        found[name] = rows
         curves += lines
     every = [one for rows in found.values() for one in rows]
     if page is not None:
         from .page import write_page
 
-        write_page(page, chip, found, curves, f"rramhil twin check {chip_name} SOURCE")
+        held_out = isinstance(source, Measured)
+        command = f"rramhil twin check {chip_name} SOURCE"
+        write_page(page, chip, found, curves, command, held_out=held_out)
         terminal.say(f"wrote {page}")
     document = [
         {"topic": name, **dataclasses.asdict(one), "holds": one.holds}
@@ -102,23 +107,67 @@ def check_source(
     required = [one for one in every if one.holds is not None]
     missed = sum(not one.holds for one in required)
     terminal.say(f"{len(required) - missed} of {len(required)} required distances hold")
-    return not missed
+    return bool(required) and not missed
 
 
 def _comparisons(
     chip: ChipFile, source: Measured | Record, only: list[str], seed: int, terminal: Terminal
-) -> Iterator[tuple[str, Iterator[Compared], list[Curve]]]:
+) -> Iterator[tuple[str, list[Compared], list[Curve]]]:
     if isinstance(source, Measured):
         held_out = source.part("check")
         for name in topics.chosen(source, only):
             terminal.say(f"comparing {name}")
             module = topics.module(name)
-            lines = list(module.curves(held_out, chip, seed))
-            yield name, module.compare(held_out, chip, seed), lines
+            with _tables_of(source, name):
+                lines = list(module.curves(held_out, chip, seed))
+                rows = list(module.compare(held_out, chip, seed))
+            yield name, rows, lines
         return
+    if only:
+        raise FileError("--only chooses topics of a folder; a ledger is compared as a whole")
     from .moments import compare, curves
 
-    yield "record", compare(source, chip, seed), list(curves(source, chip, seed))
+    yield "record", list(compare(source, chip, seed)), list(curves(source, chip, seed))
+
+
+@contextmanager
+def _tables_of(data: Measured, topic: str) -> Iterator[None]:
+    """Say it in one sentence when a table lacks a column, or has too few rows to compare."""
+    tables = ", ".join(f"{name}.parquet" for name in topics.TOPICS[topic].tables)
+    try:
+        yield
+    except FileError:
+        raise
+    except KeyError as error:
+        raise FileError(
+            f"{tables} in {data.folder}: the column {error} is missing, which the topic {topic!r} "
+            "needs; docs/twin.md lists the columns"
+        ) from error
+    except (IndexError, ValueError) as error:
+        raise FileError(
+            f"{tables} in {data.folder} cannot be used for the topic {topic!r} ({error}); is "
+            "a part of it missing? docs/twin.md says what it must hold"
+        ) from error
+
+
+def _with_sources(before: PulsedLaws, after: PulsedLaws, topic: str, data: Measured) -> PulsedLaws:
+    """`after`, where each law that the fit changed says what it was fitted to."""
+    tables = ", ".join(topics.TOPICS[topic].tables)
+    text = (
+        f"fitted by `rramhil twin fit` ({topic}) to {tables} of the folder {data.folder.name}, "
+        f"even blocks of 64 addresses, on {_today()}"
+    )
+    laws = after
+    for name in type(after).model_fields:
+        old, new = getattr(before, name), getattr(after, name)
+        if new is not None and new != old:
+            origin = f"{text}; not fitted: as in {old.source}" if old is not None else text
+            laws = laws.model_copy(update={name: new.model_copy(update={"source": origin})})
+    return laws
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 def _pulsed(name: str) -> ChipFile:
@@ -134,7 +183,7 @@ def _pulsed(name: str) -> ChipFile:
 def _named(chip: ChipFile, name: str, record: Record, fitted: list[Fitted]) -> ChipFile:
     laws = chip.cells
     assert laws is not None
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    today = _today()
     for table_name in {f.parameter.path.split(".")[0] for f in fitted if f.told}:
         law = getattr(laws, table_name)
         keys = ", ".join(

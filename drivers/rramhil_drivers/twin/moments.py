@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rramhil.schema import FileError
+
 from ..emulator.chipfile import ChipFile, PulsedLaws
 from ..emulator.periphery import Reading
 from .record import Record, do_again
@@ -32,6 +34,8 @@ WIDEST = {"shift": 0.25, "factor": 0.5}
 """A parameter whose standard error would be wider is not told by the record."""
 
 
+WORST_MISFIT = 5.0
+"""Standard deviations, root mean square; right chips have 1."""
 LEAST_EFFECT = 1.0
 """A parameter that moves all moments together by less, in their sd a unit, is not told either."""
 
@@ -94,7 +98,10 @@ def moments(readings: list[NDArray[np.float32]], limits: Reading) -> F64:
 def fit(
     record: Record, chip: ChipFile, say: Callable[[str], None], seed: int = 1
 ) -> tuple[ChipFile, list[Fitted]]:
-    """`chip` with its cells moved to where the record is told best, and how far each was moved."""
+    """`chip` with its cells moved to where the record is told best, and how far each was moved.
+
+    Raises `FileError` when the record tells nothing, or no such cells do what it holds.
+    """
     from scipy.optimize import least_squares
 
     laws = chip.cells
@@ -116,16 +123,34 @@ def fit(
             columns.append((misfit(x + step, parameters) - misfit(x - step, parameters)) / 2)
         return np.array(columns).T / [p.step for p in parameters]
 
-    told = _told(list(PARAMETERS), jacobian, covariance, sd, say)
-    bounds = [(-1.0, 1.0) if p.how == "shift" else (-0.9, 3.0) for p in told]
-    say(f"{len(told)} parameters, {recorded.size} moments of {len(record.readings)} readings")
-    found = least_squares(
-        misfit, np.zeros(len(told)), jac=jacobian, args=(told,),
-        bounds=tuple(zip(*bounds, strict=True)), x_scale=[p.step for p in told],
-        loss="soft_l1", f_scale=3.0, max_nfev=20, xtol=1e-4,
-    )  # fmt: skip
-    say(f"root mean square of the misfit: {np.sqrt(np.mean(misfit(found.x, told) ** 2)):.2f} sd")
-    error = CALIBRATION * _errors(jacobian(found.x, told), covariance, sd)
+    say("which parameters does the record tell?")
+    told = _told(jacobian(np.zeros(len(PARAMETERS)), list(PARAMETERS)), covariance, sd)
+    while told:
+        say(f"{len(told)} parameters, {recorded.size} moments of {len(record.readings)} readings")
+        bounds = [(-1.0, 1.0) if p.how == "shift" else (-0.9, 3.0) for p in told]
+        found = least_squares(
+            misfit, np.zeros(len(told)), jac=jacobian, args=(told,),
+            bounds=tuple(zip(*bounds, strict=True)), x_scale=[p.step for p in told],
+            loss="soft_l1", f_scale=3.0, max_nfev=20, xtol=1e-4,
+        )  # fmt: skip
+        error = _errors(jacobian(found.x, told), covariance, sd)
+        certain = [p for p, e in zip(told, error, strict=True) if e <= WIDEST[p.how]]
+        if len(certain) == len(told):
+            break
+        told = certain  # what the solution does not tell is left alone: fit the others again
+    if not told:
+        raise FileError(
+            f"the record of {record.serial} tells none of the parameters; record more with the "
+            "step 'characterise'"
+        )
+    off = float(np.sqrt(np.mean(misfit(found.x, told) ** 2)))
+    say(f"root mean square of the misfit: {off:.2f} sd")
+    if off > WORST_MISFIT:
+        raise FileError(
+            f"no cells of this kind do what {record.serial} did (misfit {off:.1f} sd, at most "
+            f"{WORST_MISFIT:g}); begin from another chip with --base, or see `rramhil twin check`"
+        )
+    error = CALIBRATION * error
     fitted = {
         p.path: Fitted(p, float(x), float(x - 1.96 * e), float(x + 1.96 * e))
         for p, x, e in zip(told, found.x, error, strict=True)
@@ -134,25 +159,17 @@ def fit(
     return moved_chip(chip, told, found.x), report
 
 
-def _told(
-    parameters: list[Parameter],
-    jacobian: Callable[[F64, list[Parameter]], F64],
-    covariance: F64,
-    sd: F64,
-    say: Callable[[str], None],
-) -> list[Parameter]:
+def _told(jacobian: F64, covariance: F64, sd: F64) -> list[Parameter]:
     """Those that the record tells: drop the least certain one until all are certain enough."""
-    say("which parameters does the record tell?")
-    columns = jacobian(np.zeros(len(parameters)), parameters)
-    kept = list(range(len(parameters)))
+    kept = list(range(len(PARAMETERS)))
     while kept:
-        error = _errors(columns[:, kept], covariance, sd)
-        ratio = error / [WIDEST[parameters[k].how] for k in kept]
+        error = _errors(jacobian[:, kept], covariance, sd)
+        ratio = error / [WIDEST[PARAMETERS[k].how] for k in kept]
         worst = int(np.argmax(ratio))
         if ratio[worst] <= 1:
             break
         kept.pop(worst)
-    return [parameters[k] for k in kept]
+    return [PARAMETERS[k] for k in kept]
 
 
 def _errors(jacobian: F64, covariance: F64, sd: F64) -> F64:

@@ -1,7 +1,7 @@
 """Trim of a macro's columns: measure each one's gain and offset in situ, set its references.
 
     for round_ in trim_tile(device, tile, siemens, TrimSettings(), rng):
-        print(round_.after.gain_cv)
+        print(round_.fit.gain_cv)
 
 Known inputs are multiplied with known conductances (`siemens`, as read back), and what comes out
 is compared with what should (`column_fit`). The errors are taken out before the conversion, where

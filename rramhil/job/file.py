@@ -150,6 +150,10 @@ class Characterise(_Step):
         return self
 
 
+OF_VERIFY = ("recipe", "passes", "compensate")
+"""Keys of a programming step that only `how = "verify"` looks at."""
+
+
 class Program(_Step):
     """The first programming: open loop, with one of the recipes, or by the chip itself."""
 
@@ -160,6 +164,17 @@ class Program(_Step):
     compensate: bool = Field(
         True, description="move the partner of a cell that was given up (after the first pass)"
     )
+
+    @model_validator(mode="after")
+    def _of_verify(self) -> Program:
+        defaults = {name: type(self).model_fields[name].default for name in OF_VERIFY}
+        other = [name for name, value in defaults.items() if getattr(self, name) != value]
+        if self.how != "verify" and other:
+            raise ValueError(
+                f"{other[0]} belongs to how = 'verify' and means nothing to {self.how!r}; "
+                f"leave it out, or set how = 'verify'"
+            )
+        return self
 
 
 class Refresh(_Step):

@@ -281,3 +281,15 @@ def test_the_product_checks_its_inputs() -> None:
         die.mvm(0, np.zeros((1, 7), dtype=int))
     with pytest.raises(Refused, match="tile 1 does not exist"):
         die.mvm(1, np.zeros((1, 256), dtype=int))
+
+
+def test_a_used_die_is_used_everywhere_and_keeps_its_counts() -> None:
+    die = open_die("emulator:40nm?tiles=2&die=1")
+    die.use(Kind.RESET, 8000)
+    again = open_die("emulator:40nm?tiles=2&die=1")
+    again.thaw(die.freeze())
+    assert set(again.pulses_counted(Kind.RESET).tolist()) == {8000}
+    with pytest.raises(ValueError, match="70000 pulses cannot be added to the counts of FORM"):
+        die.use(Kind.FORM, 70_000)
+    with pytest.raises(ValueError, match="give 0 to"):
+        die.use(Kind.SET, -1)

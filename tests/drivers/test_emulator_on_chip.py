@@ -100,3 +100,22 @@ def test_a_threshold_reader_gives_its_references() -> None:
 def test_every_preset_keeps_every_promise(preset: str) -> None:
     findings = list(check(open_device(f"emulator:{preset}")))
     assert [str(f) for f in findings if f.outcome is Outcome.FAILED] == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sentence"),
+    [
+        (20.0, 25.0, "no reading of emulated 40nm lies in 20 to 25 S"),
+        (-1.0, -0.5, "no reading of emulated 40nm lies in"),
+        (np.nan, 50e-6, "not a number"),
+        (60e-6, 50e-6, "swap them"),
+    ],
+)
+def test_a_window_that_no_reading_reaches_costs_no_pulse(
+    low: float, high: float, sentence: str
+) -> None:
+    die = open_device("emulator:40nm?tiles=1&die=3")
+    assert isinstance(die, EmulatedDie)
+    with pytest.raises(Refused, match=sentence):
+        die.program(np.arange(3), low, high)
+    assert not any(die.pulses_counted(kind).any() for kind in Kind)

@@ -151,7 +151,11 @@ def test_a_chip_may_take_its_cells_from_a_preset(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("bits_at_once = 1", "bits_at_once = 3", "no multiple of bits_at_once"),
+        ("bits_at_once = 1", "bits_at_once = 4", "choose 1 or all of them"),
+        ("stuck_lrs = 0.002", "stuck_lrs = 1.0", "are more than all cells"),
+        ("reference_kelvin = 298.15\nkelvin", "reference_kelvin = 300.0\nkelvin", "at rate 1"),
+        ("limit_siemens = 0.00032", "limit_siemens = 0.00095", "limit_siemens"),
+        ("birth_reset_volts = 2.3", "birth_reset_volts = nan", "birth_reset_volts"),
         ('law = "sqrt"', 'law = "square"', "constant"),
         ("gain_trim = { low = 0.5", "gain_trim = { low = 1.5", "gain_trim needs a step, and 1"),
         ("references_per_kelvin = 0.0", "references_per_kelvin = 0.02", "leaves no reference"),

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from rramhil.address import open_device
 from rramhil.device import Ints, Kind, Pulse, Refused
 from rramhil_drivers.emulator.chipfile import ChipFile, load_chip
 from rramhil_drivers.emulator.columns import born_response
@@ -293,3 +294,19 @@ def test_a_product_sees_what_was_written_since() -> None:
     before = die.mvm(0, codes).mean()
     die.apply(Pulse(Kind.RESET, np.arange(ROWS * COLS), 3.0, 4.0, seconds=1e-6))
     assert die.mvm(0, codes).mean() < before / 2
+
+
+def test_products_after_a_bake_are_those_of_the_baked_die() -> None:
+    die = open_device("emulator:40nm?tiles=1&die=3")
+    assert isinstance(die, EmulatedDie)
+    cells = np.arange(die.spec.rows * die.spec.cols)
+    die.apply(Pulse(Kind.SET, cells, 2.0, 2.6, seconds=1e-7))
+    die.clock.sleep(1e5)
+    inputs = np.random.default_rng(0).integers(0, 256, (2, die.spec.rows))
+    die.mvm(0, inputs)
+    for kelvin in (398.0, 298.15):
+        die.adjust("temperature", [kelvin])
+        die.clock.sleep(300.0)
+    thawed = open_device("emulator:40nm?tiles=1&die=3")
+    thawed.thaw(die.freeze())
+    assert np.array_equal(die.mvm(0, inputs), thawed.mvm(0, inputs))

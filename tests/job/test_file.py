@@ -106,7 +106,7 @@ def test_a_wrong_recipe_is_one_sentence(recipe: str, words: str) -> None:
 
 def test_a_ramp_of_one_voltage_needs_no_step() -> None:
     recipe = 'recipe = { algorithm = "sdr", fine_set = { start = 1, step = 0, stop = 1 } }'
-    load(TUNE, f'{{ do = "program", {recipe} }}')
+    load(TUNE, f'{{ do = "program", how = "verify", {recipe} }}')
     load(TUNE, more="[writing]\nreset_volts = 2.5\nreset_step_volts = 0\nreset_stop_volts = 2.5")
 
 
@@ -125,3 +125,19 @@ def test_a_ramp_of_one_voltage_needs_no_step() -> None:
 )
 def test_a_wrong_table_is_one_sentence(table: str, words: str) -> None:
     assert words in refusal(TUNE, more=table)
+
+
+@pytest.mark.parametrize("key", ["passes = 3", "compensate = false", 'recipe = {algorithm="sdr"}'])
+def test_keys_of_another_way_of_programming_are_refused(key: str) -> None:
+    text = f"""
+name = "job"
+network = {{ name = "digits" }}
+data = {{ name = "digits" }}
+[[steps]]
+do = "tune"
+[[steps]]
+do = "program"
+{key}
+"""
+    with pytest.raises(FileError, match=r"belongs to how = 'verify' and means nothing"):
+        check(tomllib.loads(text), JobFile, "job.toml")

@@ -180,7 +180,7 @@ class EmulatedDie(Device):
         if own is None:
             return super().program(cells, low, high)
         flat = self.spec.check_cells(cells)
-        windows = Windows.checked(flat, low, high, own)
+        windows = Windows.checked(flat, low, high, own, self.spec)
         gate = self.spec.pulses[Kind.SET].gate_volts
         assert gate is not None  # a chip file gives one
         grids = (gate, self.spec.pulses[Kind.RESET].volts)
@@ -188,7 +188,7 @@ class EmulatedDie(Device):
             self._check_open()
             if flat.size:
                 self._cells.wake(flat)
-            self._call.left = 0  # a write-verify takes its own time, whatever was announced
+            self.expect(0)  # a write-verify takes its own time, whatever was announced
             try:
                 return write_verify(own, flat, windows, grids, self._verify, self._correct)
             except Refused as closed:  # from another thread, in the middle of it
@@ -221,6 +221,7 @@ class EmulatedDie(Device):
             if knob == TEMPERATURE:
                 self._thermal.kelvin = float(limits.range.snap(floats)[0])
                 self._cells.heat(self._thermal.kelvin, self.clock.now())
+                self._products.forget()
             else:
                 self._trim.set(knob, limits.range.snap(floats))
 

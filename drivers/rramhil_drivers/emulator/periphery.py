@@ -127,10 +127,10 @@ class Converter(Sourced):
 
     @model_validator(mode="after")
     def _whole_slices(self) -> Converter:
-        if self.input_bits % self.bits_at_once:
+        if self.bits_at_once not in (1, self.input_bits):
             raise ValueError(
-                f"input_bits {self.input_bits} is no multiple of bits_at_once "
-                f"{self.bits_at_once}; choose 1 or all of them"
+                f"bits_at_once {self.bits_at_once} is neither 1 nor the {self.input_bits} of "
+                "input_bits; choose 1 or all of them"
             )
         return self
 

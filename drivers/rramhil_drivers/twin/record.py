@@ -72,6 +72,8 @@ class Record:
 def read_record(reader: LedgerReader) -> Record:
     """The record of the die's present life. Raises `FileError` when nothing in it is open loop."""
     pieces = list(_together(_open_loop(reader)))
+    anew = _begun_anew(reader)
+    pieces = [group for group in pieces if group[0].segment not in anew]
     firsts = {group[0].segment: number for number, group in reversed(list(enumerate(pieces)))}
     place = np.full(reader.spec().size, -1, dtype=np.int64)
     records = []
@@ -87,6 +89,21 @@ def read_record(reader: LedgerReader) -> Record:
             "them; record some with a job of the steps 'scan', 'tune' or 'characterise'"
         )
     return best
+
+
+def _begun_anew(reader: LedgerReader) -> set[int]:
+    """Segments of steps that were stopped and begun again later in the same run."""
+    anew, segment = set(), 0
+    last: dict[tuple[str, str], int] = {}
+    for row in reader.life_rows(("begin", "note")):
+        if row.op == "note" and row.data.get("event") != "step":
+            continue
+        segment += 1
+        if row.op == "note":
+            step = (row.run, str(row.data.get("name")))
+            anew |= {last[step]} if step in last else set()
+            last[step] = segment
+    return anew
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -88,6 +88,16 @@ def test_of_a_job_only_open_loop_steps_count() -> None:
     assert len(record.readings) == 5
 
 
+def test_a_step_that_was_stopped_and_begun_again_counts_once() -> None:
+    run = Run.start(check(tomllib.loads(JOB), JobFile, "job"), JOB, address=ADDRESS)
+    ticks = iter(range(100))
+    assert run.execute(lambda _: None, lambda: next(ticks) == 3).outcome == "stopped"
+    result = Run.open(run.run).execute(lambda _: None, lambda: False)
+    assert result.outcome == "finished"
+    with LedgerReader(result.ledger) as reader:
+        assert len(read_record(reader).readings) == 5
+
+
 def test_a_ledger_of_closed_loops_alone_is_refused(tmp_path: Path) -> None:
     with rramhil.connect(ADDRESS, ledger=tmp_path) as device:
         device.read(np.arange(4))

@@ -280,7 +280,9 @@ class JobFile(Strict):
                     f"the step {name!r} needs cells that hold the network; "
                     f"put a step 'program' before {name!r}"
                 )
-            if isinstance(step, (Program, RecoverRVW)) and "tune" not in before:
+            by_the_chip = isinstance(step, Program) and step.how == "on_chip"
+            gated = isinstance(step, (Program, RecoverRVW)) and not by_the_chip
+            if gated and "tune" not in before:
                 raise ValueError(
                     f"the step {name!r} needs the gate voltage of each level; "
                     f"put a step 'tune' before {name!r}"

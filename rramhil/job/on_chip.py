@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rramhil.device import Programmed, Refused, Spec
-from rramhil.job.work import Tick, Ticks, Work, note_yield
+from rramhil.device import Refused, Spec
+from rramhil.job.work import Arrays, Tick, Ticks, Work, note_yield
 from rramhil.verify import settled_reading
 
 CELLS_A_CALL = 4096
@@ -24,21 +24,31 @@ def check_on_chip(spec: Spec, levels: int, where: str) -> None:
         )
 
 
+def _nothing(size: int) -> Arrays:
+    """What the chip has done of `size` cells before the first call."""
+    counts = {name: np.zeros(size, np.int64) for name in ("sets", "resets")}
+    return {**counts, "ok": np.zeros(size, np.bool_), "written": np.array(0)}
+
+
 def write_on_chip(work: Work, delay: float) -> Ticks:
     """Let the chip bring every mapped cell into its window, then read them `delay` later.
 
-    Cells inside are read once and not pulsed: after a programming this is a refresh.
+    Cells inside are read once and not pulsed: after a programming this is a refresh. What was
+    done before a stop counts, and is not done again.
     """
     device, cells = work.device, work.subject.cells
-    target = work.subject.target(work.need_curve())
-    done: list[Programmed] = []
-    for start in range(0, cells.size, CELLS_A_CALL):
+    target = work.subject.target(None)
+    so_far = work.partial or _nothing(cells.size)
+    for start in range(int(so_far["written"]), cells.size, CELLS_A_CALL):
         yield Tick(start, cells.size + 1, f"on the chip: {start} of {cells.size} cells")
         part = slice(start, start + CELLS_A_CALL)
-        done.append(device.program(cells[part], target.low[part], target.high[part]))
-    sets, resets, ok = (
-        np.concatenate([getattr(p, name) for p in done]) for name in ("sets", "resets", "ok")
-    )
+        done = device.program(cells[part], target.low[part], target.high[part])
+        so_far = {name: values.copy() for name, values in so_far.items()}
+        for name in ("sets", "resets", "ok"):
+            so_far[name][part] = getattr(done, name)
+        so_far["written"] = np.array(min(start + CELLS_A_CALL, cells.size))
+        work.partial = so_far
+    sets, resets, ok = so_far["sets"], so_far["resets"], so_far["ok"]
     pulses = sets + resets
     work.findings |= {
         "given_up": int(np.count_nonzero(~ok)),

@@ -18,6 +18,7 @@ from rramhil.job.file import (
     RecoverRVW,
     Refresh,
     Scan,
+    Step,
     Trim,
     Tune,
 )
@@ -37,10 +38,7 @@ def preflight(job: JobFile, spec: Spec) -> None:
     """
     limits = _Limits(spec)
     _check_levels(job, limits)
-    if any(
-        isinstance(step, (Scan, Form, Tune, Characterise, Program, RecoverRVW))
-        for step in job.steps
-    ):
+    if any(_pulses_by_host(step) for step in job.steps):
         _check_bias(job.writing, limits)
     for name, step in zip(job.step_names(), job.steps, strict=True):
         where = f"step {name!r}"
@@ -59,6 +57,13 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 _check_characterise(step, where, limits)
             case Program(how="verify") | RecoverRVW():
                 _check_recipe(step.recipe, f"{where}: recipe", limits)
+
+
+def _pulses_by_host(step: Step) -> bool:
+    """Whether the step sends pulses of [writing]; what the chip writes by itself does not."""
+    if isinstance(step, Program):
+        return step.how != "on_chip"
+    return isinstance(step, (Scan, Form, Tune, Characterise, RecoverRVW))
 
 
 @dataclass(frozen=True, slots=True)

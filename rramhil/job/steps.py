@@ -195,11 +195,11 @@ def tune(work: Work, step: Tune, generator: np.random.Generator) -> Ticks:
 
 def first_program(work: Work, step: Program) -> Ticks:
     """The first programming of the mapped cells; then one reading a second later."""
-    target = work.subject.target(work.need_curve())
-    cells = work.subject.cells
     if step.how == "on_chip":
         yield from write_on_chip(work, 1.0)
         return
+    target = work.subject.target(work.need_curve())
+    cells = work.subject.cells
     if step.how == "verify":
         yield from closed_loop(work, step.recipe, step.passes, 1.0, step.compensate)
         return

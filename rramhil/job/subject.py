@@ -107,11 +107,13 @@ class Subject:
         ideal = self.network.with_weights(self.mapped.ideal_weights())
         return accuracy_of(self.network, self.test, ideal)
 
-    def target(self, curve: GateCurve, centre: Floats | None = None) -> Target:
+    def target(self, curve: GateCurve | None, centre: Floats | None = None) -> Target:
         """The window of each mapped cell about its level, or about `centre` siemens, and the
-        nominal gate voltage for it."""
+        nominal gate voltage for it; not a number without a curve (the chip writes by itself)."""
         centre = self.mapped.siemens if centre is None else centre
         levels = self.mapped.levels
+        if curve is None:
+            return Target(*levels.windows(centre), np.full(centre.shape, np.nan))
         gates = curve.nominal_gate(centre, levels.tolerance)
         return Target(*levels.windows(centre), gates)
 

@@ -65,7 +65,7 @@ class Work:
 
 def note_yield(work: Work, siemens: Floats) -> None:
     """Yield and error by an independent reading, which no acceptance has biased."""
-    found = window_yield(siemens, work.subject.target(work.need_curve()))
+    found = window_yield(siemens, work.subject.target(work.curve))
     work.findings |= {
         "yield": found.fraction,
         "rms_error_siemens": found.rms_error_siemens,

@@ -10,8 +10,10 @@ import torch
 
 from rramhil.address import open_device
 from rramhil.device import Refused
+from rramhil.job import on_chip
 from rramhil.job.file import JobFile, load_job
 from rramhil.job.preflight import preflight
+from rramhil.ledger import LedgerReader
 from rramhil.nn.network import Layer, Network, load_network, save_network
 from rramhil.run import Run
 from rramhil.schema import FileError, check
@@ -40,7 +42,7 @@ def load(text: str) -> JobFile:
     return check(tomllib.loads(text), JobFile, "job.toml")
 
 
-def test_the_chip_programs_and_refreshes_a_network(tmp_path: Path) -> None:
+def small_job(tmp_path: Path, job: str = JOB) -> Run:
     digits = load_network("digits")
     layer = Layer(name="all", kind="linear", inputs=64, outputs=10, relu=False)
     card = digits.card.model_copy(update={"name": "small", "layers": (layer,)})
@@ -49,8 +51,12 @@ def test_the_chip_programs_and_refreshes_a_network(tmp_path: Path) -> None:
         Network(card, {"all": weights}, {"all": torch.zeros(10)}), tmp_path / "small.safetensors"
     )
     path = tmp_path / "job.toml"
-    path.write_text(JOB.replace("NETWORK", "small.safetensors"))
-    run = Run.start(*load_job(str(path)))
+    path.write_text(job.replace("NETWORK", "small.safetensors"))
+    return Run.start(*load_job(str(path)))
+
+
+def test_the_chip_programs_and_refreshes_a_network(tmp_path: Path) -> None:
+    run = small_job(tmp_path)
     run.execute(lambda _: None, lambda: False)
     assert run.is_finished
     program, refresh = run.result.steps[1:]
@@ -62,6 +68,28 @@ def test_the_chip_programs_and_refreshes_a_network(tmp_path: Path) -> None:
     assert 0 < refresh.findings["rewritten"] < cells / 2
     assert refresh.cost.pulses < program.cost.pulses / 2
     assert refresh.findings["yield"] > program.findings["yield"]
+
+
+def test_a_stopped_step_counts_what_the_chip_had_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_chip, "CELLS_A_CALL", 400)
+    run = small_job(tmp_path)
+    heard: list[str] = []
+    run.execute(lambda p: heard.append(p.text), lambda: "on the chip: 800" in str(heard[-1:]))
+    assert run.result.outcome == "stopped"
+    again = Run.open(run.run)
+    again.execute(lambda p: heard.append(p.text), lambda: False)
+    starts = [text for text in heard if text.startswith("on the chip: ")]
+    # Once while programming, once while refreshing: what was done is not done again.
+    assert sum("on the chip: 400 of" in text for text in starts) == 2
+    program = again.result.steps[1]
+    with LedgerReader(again.result.ledger) as reader:
+        counted = sum(
+            int(n) for n in reader.totals(run.run, first=program.first_row).pulses.values()
+        )
+    refreshed = again.result.steps[2].cost.pulses
+    assert counted - refreshed == round(program.findings["pulses_per_cell"] * 1280)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +110,12 @@ def test_a_refresh_needs_cells_that_hold_the_network() -> None:
     job = JOB.replace('[[steps]]\ndo = "program"\nhow = "on_chip"\n', "")
     with pytest.raises(FileError, match="'refresh' needs cells that hold the network"):
         load(job)
+
+
+def test_a_chip_that_writes_by_itself_needs_no_gate_curve(tmp_path: Path) -> None:
+    tune = '[[steps]]\ndo = "tune"\ncells = 16\npoints = 12\n'
+    assert tune in JOB
+    run = small_job(tmp_path, JOB.replace(tune, "").replace("emulator:40nm", "emulator:ember"))
+    run.execute(lambda _: None, lambda: False)
+    assert run.is_finished
+    assert run.result.steps[0].findings["yield"] > 0.5

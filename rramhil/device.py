@@ -39,6 +39,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from rramhil.clock import Clock as Clock
 from rramhil.clock import WallClock as WallClock
+from rramhil.limits import KnobLimits as KnobLimits
+from rramhil.limits import MvmLimits as MvmLimits
+from rramhil.limits import ProgramLimits as ProgramLimits
+from rramhil.limits import PulseLimits as PulseLimits
+from rramhil.limits import Range as Range
+from rramhil.limits import ReadLimits as ReadLimits
+from rramhil.words import nearest
 
 Cells = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]
@@ -83,104 +90,7 @@ class DeviceFault(DeviceError):
     """The device answered that it failed; it is not known which cells it pulsed."""
 
 
-# --------------------------------------------------------------------------- limits
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A closed interval on a grid: `low <= value <= high`, value a multiple of `step`.
-
-    `step` 0 means a continuous setting. SI units, those of the quantity it limits.
-    """
-
-    low: float
-    high: float
-    step: float = 0.0
-
-    def snap(self, values: ArrayLike) -> NDArray[np.float64]:
-        """Round `values` to the grid. The caller asks for it: a device never rounds."""
-        floats = np.asarray(values, dtype=np.float64)
-        return np.round(floats / self.step) * self.step if self.step > 0 else floats
-
-    def first_outside(self, values: ArrayLike) -> float | None:
-        """The first value that is out of range, off the grid or not a number, or None."""
-        floats = np.atleast_1d(np.asarray(values, dtype=np.float64))
-        slack = 1e-9 * max(abs(self.low), abs(self.high))
-        low, high = self.low - slack, self.high + slack
-        good = (floats >= low) & (floats <= high)
-        if self.step > 0:
-            with np.errstate(invalid="ignore"):
-                codes = floats * (1 / self.step)
-                good &= np.abs(codes - np.rint(codes), out=codes) < 1e-3
-        return None if good.all() else float(floats[np.argmin(good)])
-
-
-@dataclass(frozen=True, slots=True)
-class ReadLimits:
-    """How conductance is read: `lowest`..`highest` siemens in steps of `lsb` siemens.
-
-    Below `lowest` a cell reads 0, above `highest` (or in compliance) inf, no answer is NaN.
-    `volts` and `gate_volts` are the read bias, `seconds` the time of a group of `cells_at_once`
-    cells at most. `references`: of a threshold reader (a comparator), empty for a linear one.
-    """
-
-    lowest: float
-    highest: float
-    lsb: float
-    volts: float
-    seconds: float
-    gate_volts: float | None = None
-    cells_at_once: int = 1
-    references: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class PulseLimits:
-    """What a pulse of one kind may be. None: the hardware has no such terminal or limit."""
-
-    volts: Range
-    seconds: Range
-    gate_volts: Range | None = None
-    limit_amps: Range | None = None
-    cells_at_once: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class MvmLimits:
-    """The in-situ product: unsigned input codes of `input_bits`, sums of converter codes out.
-
-    At most `rows_at_once` rows are summed in one conversion, in `row_order` ("index": fixed
-    groups of rows; "next_nonzero": the next rows with a non-zero input bit). A converter
-    code is `amps_per_code` and saturates at 2**converter_bits - 1. `bits_at_once`: input bits of
-    one conversion (1: bit by bit). `seconds` and `joules` (of a column; 0: unknown) of one.
-    """
-
-    input_bits: int
-    rows_at_once: int
-    converter_bits: int
-    amps_per_code: float
-    row_order: str = "index"
-    seconds: float = 0.0
-    bits_at_once: int = 1
-    joules: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramLimits:
-    """Device-side write-verify: distinct windows at once, attempts a cell, cells at once."""
-
-    levels: int
-    attempts: int
-    cells_at_once: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class KnobLimits:
-    """A setting of the periphery: its range, how many values it takes (1: the whole die)."""
-
-    range: Range
-    size: int = 1
-    meaning: str = ""
+# --------------------------------------------------------------------------- the spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +210,25 @@ class Spec:
                 f"{self.model} takes 0 to {highest} ({self.mvm.input_bits} bits, unsigned)"
             )
         return codes.astype(np.int64, copy=False)
+
+    def check_knob(self, knob: str, values: ArrayLike) -> NDArray[np.float64]:
+        """Values of a knob as float64 (its size,), or ValueError (how many), or `Refused`."""
+        limits = self.knobs.get(knob)
+        if limits is None:
+            known = nearest(knob, self.knobs) or "; it has none"
+            raise Refused(f"{self.model} has no knob {knob!r}{known}")
+        floats = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        if floats.shape != (limits.size,):
+            raise ValueError(
+                f"knob {knob!r} takes {limits.size} values, not an array of shape {floats.shape}"
+            )
+        bad = limits.range.first_outside(floats)
+        if bad is not None:
+            raise Refused(
+                f"{knob} {bad:.6g} is not within {limits.range.low:g} to {limits.range.high:g} in "
+                f"steps of {limits.range.step:g} (the limits of {self.model})"
+            )
+        return floats
 
 
 def _check_range(name: str, values: ArrayLike, limit: Range, unit: str, whose: str) -> None:
@@ -434,8 +363,8 @@ class Device(ABC):
 
     def adjust(self, knob: str, values: ArrayLike) -> None:
         """Set a knob of the periphery named in `spec.knobs`."""
-        have = ", ".join(self.spec.knobs) or "none"
-        raise Refused(f"{self.spec.model} has no knob {knob!r}; it has: {have}")
+        self.spec.check_knob(knob, values)
+        raise Refused(f"the driver of {self.spec.model} sets no knobs; leave {knob!r} alone")
 
     def freeze(self) -> bytes:
         """The whole state of a volatile die, to be given to `thaw` of a new process."""

@@ -37,7 +37,6 @@ from rramhil.device import (
     Spec,
 )
 from rramhil.units import show
-from rramhil.words import nearest
 from rramhil.wrap import Wrapped
 
 Span = tuple[float, float]
@@ -191,19 +190,7 @@ class Guard(Wrapped):
         return done
 
     def adjust(self, knob: str, values: ArrayLike) -> None:
-        limits = self.spec.knobs.get(knob)
-        if limits is None:
-            raise Refused(f"{self.spec.model} has no knob {knob!r}{nearest(knob, self.spec.knobs)}")
-        floats = np.asarray(values, dtype=np.float64)
-        if floats.size != limits.size:
-            raise ValueError(f"knob {knob!r} takes {limits.size} values, not {floats.size}")
-        bad = limits.range.first_outside(floats)
-        if bad is not None:
-            raise Refused(
-                f"{knob} {bad:.6g} is not within {limits.range.low:g} to {limits.range.high:g} in "
-                f"steps of {limits.range.step:g} (the limits of {self.spec.model})"
-            )
-        self.inner.adjust(knob, floats)
+        self.inner.adjust(knob, self.spec.check_knob(knob, values))
 
     def thaw(self, state: bytes) -> None:
         """As the device does. Readings taken before are forgotten, what was spent is not."""

@@ -17,6 +17,7 @@ from rramhil.device import (
     DeviceError,
     DeviceFault,
     Kind,
+    KnobLimits,
     LinkLost,
     MvmLimits,
     Pulse,
@@ -290,3 +291,27 @@ def test_names_of_the_package_are_loaded_when_used() -> None:
     assert "connect" in rramhil.__all__
     with pytest.raises(AttributeError, match="no attribute 'conect'"):
         _ = rramhil.conect
+
+
+# ------------------------------------------------------------------------ knobs
+
+KNOBS = fake_spec(knobs={"read_volts": KnobLimits(Range(0.1, 0.3, 0.05), 2)})
+
+
+def test_a_knob_is_checked_in_one_place() -> None:
+    assert KNOBS.check_knob("read_volts", [0.1, 0.3]).tolist() == [0.1, 0.3]
+    for values in ([0.1, 0.32], [0.1, np.nan], [-np.inf, 0.1]):
+        with pytest.raises(Refused, match=r"not within 0\.1 to 0\.3 in steps of 0\.05"):
+            KNOBS.check_knob("read_volts", values)
+    for values in (0.1, [0.1, 0.1, 0.1], [[0.1, 0.1]]):
+        with pytest.raises(ValueError, match="takes 2 values"):
+            KNOBS.check_knob("read_volts", values)
+    with pytest.raises(Refused, match="did you mean 'read_volts'"):
+        KNOBS.check_knob("read_volt", [0.1, 0.1])
+    with pytest.raises(Refused, match="no knob 'gain'; it has none"):
+        SPEC.check_knob("gain", 1.0)
+
+
+def test_a_driver_that_sets_no_knobs_says_so() -> None:
+    with pytest.raises(Refused, match="sets no knobs"):
+        FakeDie(KNOBS).adjust("read_volts", [0.1, 0.1])

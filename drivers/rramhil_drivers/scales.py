@@ -441,14 +441,5 @@ def programmed(answers: Sequence[wire.Frame], spec: Spec) -> Programmed:
 
 def knob_codes(knob: str, values: ArrayLike, spec: Spec) -> wire.Codes:
     """Settings of a knob in steps. Raises ValueError (number of them) or `Refused` (range)."""
-    limits = spec.knobs[knob]
-    floats = np.atleast_1d(np.asarray(values, np.float64))
-    if floats.shape != (limits.size,):
-        raise ValueError(f"knob {knob!r} takes {limits.size} values, not {floats.shape}")
-    bad = limits.range.first_outside(floats)
-    if bad is not None:
-        raise Refused(
-            f"{knob} {bad:.6g} is not within {limits.range.low:g} to {limits.range.high:g} in "
-            f"steps of {limits.range.step:g} (the limits of {spec.model})"
-        )
-    return _steps(floats, limits.range)
+    floats = spec.check_knob(knob, values)
+    return _steps(floats, spec.knobs[knob].range)

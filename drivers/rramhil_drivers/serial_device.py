@@ -200,13 +200,10 @@ class SerialDevice(Device):
         return scales.programmed(answers, self.spec)
 
     def adjust(self, knob: str, values: ArrayLike) -> None:
-        if knob not in self.spec.knobs:
-            return super().adjust(knob, values)
         codes = scales.knob_codes(knob, values, self.spec)
         number = list(self.spec.knobs).index(knob)
         message = requests.Knob(self._session, number, codes)
         self._once(Type.KNOB, message.pack)
-        return None
 
     # ------------------------------------------------------------------ ends
 

@@ -24,7 +24,6 @@ from rramhil.device import (
     Pulse,
     Refused,
 )
-from rramhil.words import nearest
 from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile
 from rramhil_drivers.emulator.columns import ColumnTrim
@@ -204,26 +203,16 @@ class EmulatedDie(Device):
         self._pulse(pulse, pulse.cells.size)
 
     def adjust(self, knob: str, values: ArrayLike) -> None:
-        limits = self.spec.knobs.get(knob)
-        if limits is None:
-            raise Refused(f"{self.spec.model} has no knob {knob!r}{nearest(knob, self.spec.knobs)}")
-        floats = np.atleast_1d(np.asarray(values, dtype=np.float64))
-        if floats.shape != (limits.size,):
-            raise ValueError(f"knob {knob!r} takes {limits.size} values, not {floats.shape}")
-        bad = limits.range.first_outside(floats)
-        if bad is not None:
-            raise Refused(
-                f"{knob} {bad:.6g} is not within {limits.range.low:g} to {limits.range.high:g} in "
-                f"steps of {limits.range.step:g} (the limits of {self.spec.model})"
-            )
+        floats = self.spec.check_knob(knob, values)
+        snapped = self.spec.knobs[knob].range.snap(floats)
         with self._lock:
             self._check_open()
             if knob == TEMPERATURE:
-                self._thermal.kelvin = float(limits.range.snap(floats)[0])
+                self._thermal.kelvin = float(snapped[0])
                 self._cells.heat(self._thermal.kelvin, self.clock.now())
                 self._products.forget()
             else:
-                self._trim.set(knob, limits.range.snap(floats))
+                self._trim.set(knob, snapped)
 
     def close(self) -> None:
         self._closed = True

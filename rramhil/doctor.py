@@ -132,15 +132,8 @@ def _identity(spec: Spec) -> Identity:
     abilities += ["in-situ product"] if spec.mvm else []
     abilities += ["write-verify of its own"] if spec.program else []
     abilities += [f"knob {name}" for name in spec.knobs]
-    return Identity(
-        model=spec.model,
-        serial=spec.serial,
-        tiles=spec.tiles,
-        rows=spec.rows,
-        cols=spec.cols,
-        volatile=spec.volatile,
-        abilities=tuple(abilities),
-    )
+    of_spec = set(Identity.model_fields) - {"abilities"}
+    return Identity(**{key: getattr(spec, key) for key in of_spec}, abilities=tuple(abilities))
 
 
 def _spread_rows(spec: Spec, rows: int) -> list[tuple[int, int]]:

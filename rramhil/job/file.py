@@ -21,6 +21,10 @@ NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,59}$"
 RESERVED = ("teacher", "ideal_mapping")
 
 Delay = Annotated[Seconds, Field(ge=0)]
+Passes = Annotated[int, Field(ge=1, le=10, description="write-verify again for cells that relaxed")]
+Compensate = Annotated[
+    bool, Field(description="move the partner of a cell that was given up (after the first pass)")
+]
 
 
 class DeviceTable(Strict):
@@ -75,6 +79,16 @@ class _Step(Strict):
     name: str | None = Field(None, pattern=NAME)
 
 
+def _check_sweep(step: _Step, what: str) -> None:
+    """Raise ValueError where `first_<what>` of a sweep does not lie below `last_<what>`."""
+    first, last = getattr(step, f"first_{what}"), getattr(step, f"last_{what}")
+    if not first < last:
+        raise ValueError(
+            f"first_{what} {first:g} V does not lie below last_{what} {last:g} V; "
+            "lower the one or raise the other"
+        )
+
+
 class Scan(_Step):
     """Readings after a RESET and after a strong SET: which cells are stuck, which are noisy."""
 
@@ -103,11 +117,7 @@ class Tune(_Step):
 
     @model_validator(mode="after")
     def _rising(self) -> Tune:
-        if not self.first_gate < self.last_gate:
-            raise ValueError(
-                f"first_gate {self.first_gate:g} V does not lie below last_gate "
-                f"{self.last_gate:g} V; lower the one or raise the other"
-            )
+        _check_sweep(self, "gate")
         return self
 
 
@@ -138,13 +148,8 @@ class Characterise(_Step):
 
     @model_validator(mode="after")
     def _rising(self) -> Characterise:
-        for name in ("gate", "sl"):
-            first, last = getattr(self, f"first_{name}"), getattr(self, f"last_{name}")
-            if not first < last:
-                raise ValueError(
-                    f"first_{name} {first:g} V does not lie below last_{name} {last:g} V; "
-                    "lower the one or raise the other"
-                )
+        _check_sweep(self, "gate")
+        _check_sweep(self, "sl")
         if not rising(self.delays):
             raise ValueError("delays must rise, from more than 0 s; sort them")
         return self
@@ -160,10 +165,8 @@ class Program(_Step):
     do: Literal["program"]
     how: Literal["open_loop", "verify", "on_chip"] = "open_loop"
     recipe: Recipe = SDR(first_reset=True)
-    passes: int = Field(1, ge=1, le=10, description="write-verify again for cells that relaxed")
-    compensate: bool = Field(
-        True, description="move the partner of a cell that was given up (after the first pass)"
-    )
+    passes: Passes = 1
+    compensate: Compensate = True
 
     @model_validator(mode="after")
     def _of_verify(self) -> Program:
@@ -204,10 +207,8 @@ class RecoverRVW(_Step):
     do: Literal["recover"]
     method: Literal["rvw"]
     recipe: Recipe = SDR()
-    passes: int = Field(3, ge=1, le=10, description="write-verify again for cells that relaxed")
-    compensate: bool = Field(
-        True, description="move the partner of a cell that was given up (after the first pass)"
-    )
+    passes: Passes = 3
+    compensate: Compensate = True
     delay: Delay = 1.0
 
 

@@ -248,16 +248,9 @@ def recover_rsa(work: Work, step: RecoverRSA, generator: np.random.Generator) ->
     yield Tick(0, step.epochs + 1, f"reading {subject.cells.size} cells")
     siemens = settled_reading(work.device, subject.cells, step.delay)
     array = Computed(subject.weights(siemens), dict(subject.network.biases))
-    settings = RsaSettings(
-        fraction=step.fraction,
-        gains=step.gains,
-        label_share=step.label_share,
-        temperature=step.temperature,
-        epochs=step.epochs,
-        learning_rate=step.learning_rate,
-        batch=step.batch,
-        seed=int(generator.integers(2**31)),
-    )
+    shared = set(RsaSettings.model_fields) - {"seed"}
+    seed = int(generator.integers(2**31))
+    settings = RsaSettings(**step.model_dump(include=shared), seed=seed)
     images = _first(subject.train, step.images)
     recovery = random_sparse_adaptation(settings, array)
     epochs: list[Epoch] = []

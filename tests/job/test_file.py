@@ -6,7 +6,8 @@ import tomllib
 
 import pytest
 
-from rramhil.job.file import JobFile, load_job, shipped_jobs
+from rramhil.job.file import JobFile, RecoverRSA, load_job, shipped_jobs
+from rramhil.recover.rsa import RsaSettings
 from rramhil.schema import FileError, check
 
 HEAD = """
@@ -65,6 +66,8 @@ def test_a_step_without_what_it_builds_on_is_refused(steps: list[str], words: st
         ('{ do = "tune", first_gate = "3 V", last_gate = "2 V" }', "first_gate 3 V does not lie"),
         ('{ do = "tune", first_gate = "2 V", last_gate = "2 V" }', "does not lie below last_gate"),
         ('{ do = "tune", first_gate = "-1 V" }', "tune.first_gate: input should be greater than"),
+        ('{ do = "characterise", last_gate = 1 }', "first_gate 1.8 V does not lie below last_gate"),
+        ('{ do = "characterise", first_sl = 3 }', "first_sl 3 V does not lie below last_sl 3 V"),
         ('{ do = "tune", cells = 4097 }', "tune.cells: input should be less than or equal to 4096"),
         ('{ do = "scan", set_gate = inf }', "set_gate: input should be a finite number"),
         ('{ do = "scan", thresholds = { bad_row_share = 2 } }', "bad_row_share"),
@@ -141,3 +144,7 @@ do = "program"
 """
     with pytest.raises(FileError, match=r"belongs to how = 'verify' and means nothing"):
         check(tomllib.loads(text), JobFile, "job.toml")
+
+
+def test_a_job_sets_all_that_random_sparse_adaptation_takes_but_its_seed() -> None:
+    assert set(RsaSettings.model_fields) - set(RecoverRSA.model_fields) == {"seed"}

@@ -35,7 +35,7 @@ def make_spec(
         tiles=tiles,
         rows=chip.geometry.rows,
         cols=chip.geometry.cols,
-        reading=_read_limits(chip),
+        reading=ReadLimits(**chip.reading.model_dump(exclude={"source"})),
         pulses={
             kind: PulseLimits(
                 volts=s.volts.as_range(),
@@ -51,20 +51,6 @@ def make_spec(
         volatile=True,
         newborn=newborn,
         home=home,
-    )
-
-
-def _read_limits(chip: ChipFile) -> ReadLimits:
-    reading = chip.reading
-    return ReadLimits(
-        lowest=reading.lowest,
-        highest=reading.highest,
-        lsb=reading.lsb,
-        volts=reading.volts,
-        seconds=reading.seconds,
-        gate_volts=reading.gate_volts,
-        cells_at_once=reading.cells_at_once,
-        references=reading.references,
     )
 
 

@@ -157,8 +157,10 @@ def carry_out(run: Executable, terminal: Terminal) -> RunResult:
             failed = Underway()
         else:
             failed = error
-        # What is wrong in a file stays wrong, and a run without a ledger never reached a device.
-        if run.result.ledger and not isinstance(error, ValueError):
+        # What is wrong in a file stays wrong; a run without a ledger never reached a device, and
+        # one that was refused before its first step has done nothing: its job must change.
+        nothing_done = not run.result.ledger or run.result.failed_before_a_step
+        if not nothing_done and not isinstance(error, ValueError):
             failed.add_note(f"rramhil resume {run.run}")
         if failed is error:
             raise

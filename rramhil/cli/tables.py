@@ -99,7 +99,7 @@ def whereabouts(result: RunResult) -> dict[str, str]:
         pairs["verify"] = f"rramhil ledger verify {result.run} --head {result.ledger_head}"
     if result.outcome == "finished":
         pairs["replay"] = f"rramhil replay {result.run}"
-    else:
+    elif not result.failed_before_a_step:
         pairs["resume"] = f"rramhil resume {result.run}"
     return pairs
 

@@ -93,3 +93,8 @@ class RunResult(_Model):
     def is_finished(self) -> bool:
         """Whether every step is done."""
         return all(step.outcome == "finished" for step in self.steps)
+
+    @property
+    def failed_before_a_step(self) -> bool:
+        """Whether it failed before its first step began: there is nothing to go on from."""
+        return self.outcome == "failed" and all(step.outcome == "waiting" for step in self.steps)

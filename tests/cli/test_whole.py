@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_calls import Call, json_of
 
-from rramhil.cli.errors import FAILED
+from rramhil.cli.errors import FAILED, WRONG_INPUT
 from rramhil.job.result import RunResult
 
 SHORT = """\
@@ -90,3 +90,19 @@ def test_a_finished_run_is_not_resumed(rramhil: Call, finished: RunResult) -> No
     assert result.exit_code == 2
     assert f"{finished.run} is finished" in result.stderr
     assert "go on with" not in result.stderr
+
+
+def test_a_job_refused_before_its_first_step_is_not_to_be_resumed(
+    rramhil: Call, tmp_path: Path
+) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(SHORT.replace("reads = 2", "set_gate = 9"))
+    result = rramhil("run", str(path), "--json")
+    assert result.exit_code == WRONG_INPUT
+    error = json_of(result)["error"]
+    assert "set_gate is 9 V" in error["message"]
+    assert error["remedy"] is None
+    assert "resume" not in result.stderr
+    shown = rramhil("show", "last")
+    assert "failed" in shown.stdout
+    assert "rramhil resume" not in shown.stdout

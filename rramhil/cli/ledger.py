@@ -72,7 +72,7 @@ def verify(
     def show(out: Console) -> None:
         style = "green" if verdict.ok else "red"
         out.print(verdict.sentence, style=style, markup=False, soft_wrap=True)
-        print_facts(out, {"die": serial, "ledger": str(path), "head": verdict.head})
+        print_facts(out, {"die": serial or "?", "ledger": str(path), "head": verdict.head})
 
     terminal = Terminal(json=json)
     terminal.answer(document, show)

@@ -102,9 +102,13 @@ class LedgerReader:
 
     @property
     def serial(self) -> str:
-        """The serial of the die."""
-        found = self._query("SELECT json_extract(data, '$.serial') FROM entries WHERE row = 1")
-        return str(found[0][0]) if found else ""
+        """The serial of the die; empty where row 1, which tells it, is gone or damaged."""
+        valid = "CASE WHEN json_valid(data) THEN json_extract(data, '$.serial') END"
+        try:
+            found = self._db.execute(f"SELECT {valid} FROM entries WHERE row = 1").fetchone()
+        except sqlite3.DatabaseError:
+            return ""
+        return str(found[0] or "") if found else ""
 
     def sessions(self, run: str | None = None) -> list[Session]:
         """All sessions in order, or those of one run."""

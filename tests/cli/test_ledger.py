@@ -33,20 +33,46 @@ def test_without_a_head_it_says_what_cannot_be_seen(
     assert "--head" in rramhil("ledger", "verify").stderr
 
 
-@pytest.mark.parametrize("damage", ["UPDATE entries SET cells = 9", "DELETE FROM entries"])
+@pytest.mark.parametrize(
+    ("damage", "row"),
+    [
+        ("UPDATE entries SET cells = 9", 3),
+        ("DELETE FROM entries", 3),
+        ("UPDATE entries SET data = 'no json'", 1),
+        ("UPDATE entries SET data = '{}'", 1),
+    ],
+)
 def test_damage_is_named_and_the_exit_code_tells(
-    rramhil: Call, ledger_of_a_run: RunResult, tmp_path: Path, damage: str
+    rramhil: Call, ledger_of_a_run: RunResult, tmp_path: Path, damage: str, row: int
 ) -> None:
     copy = tmp_path / "copy.sqlite"
     shutil.copy(ledger_of_a_run.ledger, copy)
     with sqlite3.connect(copy) as db:
         for (trigger,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'"):
             db.execute(f"DROP TRIGGER {trigger}")
-        db.execute(f"{damage} WHERE row = 3")
+        db.execute(f"{damage} WHERE row = {row}")
     db.close()
     result = rramhil("ledger", "verify", str(copy))
     assert result.exit_code == FAILED
-    assert "row 3" in result.stdout
+    assert f"row {row} of" in result.stdout
+    assert ("die     fake-0" in result.stdout) == (row > 1)  # row 1 tells whose ledger it is
+
+
+def test_a_first_page_that_cannot_be_read_is_named_as_well(
+    rramhil: Call, ledger_of_a_run: RunResult, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.sqlite"
+    whole = bytearray(Path(ledger_of_a_run.ledger).read_bytes())
+    with sqlite3.connect(ledger_of_a_run.ledger) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'entries'").fetchone()
+    db.close()
+    size = int.from_bytes(whole[16:18], "big")
+    whole[(root - 1) * size : root * size] = b"\xa5" * size
+    copy.write_bytes(whole)
+    result = rramhil("ledger", "verify", str(copy))
+    assert result.exit_code == FAILED
+    assert "row 1 of" in result.stdout
+    assert "cannot be read" in result.stdout
 
 
 def test_a_cut_tail_is_seen_with_the_head(

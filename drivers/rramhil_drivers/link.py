@@ -54,7 +54,8 @@ class Exchange:
 class Link:
     """The port at `url` (a device path or a pyserial URL such as socket://host:port).
 
-    Answers are told by their sequence number, so one that comes too late is passed over.
+    Answers are told by their sequence number, so one that comes too late, or twice, is passed
+    over. `late`: answers that came too late since the last one that came in time.
     `close` and `abort` may be called from another thread, or from a signal handler: an
     exchange that waits then ends with `Down`.
     """
@@ -87,6 +88,7 @@ class Link:
         os.set_blocking(self._wake_write, False)
         self._ended = ""
         self._open = True
+        self._overdue: dict[int, Type] = {}
         self.late = 0
         self.received = 0
 
@@ -135,6 +137,7 @@ class Link:
         while (index := flight.next()) is not None:
             kind = questions[index].kind
             frame = Frame(kind, self._number(False), questions[index].pack())
+            self._overdue.pop(frame.seq, None)
             flight.launch(index, frame.seq)
             self._put(frame)
 
@@ -145,14 +148,17 @@ class Link:
         deadline = flight.since + self._timeout + oldest.seconds + line
         frame = self._next(deadline, alive_every)
         if frame is None:
+            self._overdue |= {seq: questions[index].kind for seq, index in flight.flying.items()}
             if not flight.time_out():
                 raise Silent(self._silence())
             return
         index = flight.flying.get(frame.seq)
-        if index is None or frame.type not in (questions[index].kind | wire.REPLY, Type.NAK):
-            self.late += frame.type not in (Type.STATUS | wire.REPLY, Type.ABORT | wire.REPLY)
-            return
-        flight.land(frame)
+        if index is not None and _answers(frame, questions[index].kind):
+            self.late = 0
+            flight.land(frame)
+        elif _answers(frame, self._overdue.get(frame.seq)):
+            del self._overdue[frame.seq]
+            self.late += 1
 
     def _silence(self) -> str:
         if self.late:
@@ -350,6 +356,11 @@ class _Flight:
         if good:
             self.todo.extendleft(reversed(lost))
         return good
+
+
+def _answers(frame: Frame, kind: Type | None) -> bool:
+    """Whether `frame` can be the answer to a request of `kind` with its number."""
+    return kind is not None and frame.type in (kind | wire.REPLY, Type.NAK)
 
 
 def went_well(frame: Frame) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 
 from rramhil.device import DeviceError, DeviceFault, Kind, LinkLost, Pulse, Refused
 from rramhil_drivers import wire
-from rramhil_drivers.link import Question, _Flight
+from rramhil_drivers.link import Link, Question, _Flight
 from rramhil_drivers.serving import Watch
 from rramhil_drivers.virtual_board import Board
 from rramhil_drivers.wire import Frame, Type
@@ -174,6 +176,58 @@ def test_a_board_that_is_slow_is_told_from_one_that_is_silent() -> None:
         pytest.raises(Refused, match=r"later than timeout=0\.2 s; give a longer timeout="),
     ):
         host(url, timeout=0.2)
+
+
+@contextmanager
+def line(answer: Callable[[int], list[float]]) -> Iterator[Link]:
+    """A link to a line that answers its n-th request at the delays `answer(n)`, in seconds."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        caller, _ = listener.accept()
+        receiver, seen = wire.Receiver(), 0
+        with caller, suppress(OSError):
+            while data := caller.recv(4096):
+                for frame in receiver.feed(data):
+                    seen += 1
+                    for delay in answer(seen):
+                        time.sleep(delay)
+                        caller.sendall(
+                            b"\0" + wire.encode(Frame(frame.type | wire.REPLY, frame.seq))
+                        )
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    link = Link(f"socket://127.0.0.1:{listener.getsockname()[1]}", 115200, timeout=0.2)
+    try:
+        yield link
+    finally:
+        link.close()
+        thread.join(10)
+        listener.close()
+
+
+ONE = [Question(Type.READ, bytes)]
+
+
+def test_an_answer_that_came_twice_is_not_a_late_one() -> None:
+    with line(lambda number: [0.0, 0.0] if number == 1 else []) as link:
+        assert link.exchange(ONE, window=1).error is None
+        broke = link.exchange(ONE, window=1)
+    assert str(broke.error) == "it does not answer"
+
+
+def test_a_board_that_was_late_once_and_then_fell_silent_is_silent() -> None:
+    with line(lambda number: {1: [0.3], 2: [0.0]}.get(number, [])) as link:
+        assert link.exchange(ONE, window=1, attempts=3).error is None
+        broke = link.exchange(ONE, window=1)
+    assert str(broke.error) == "it does not answer"
+
+
+def test_a_board_that_is_always_late_is_late() -> None:
+    with line(lambda number: [0.3]) as link:
+        broke = link.exchange(ONE, window=1, attempts=3)
+    assert str(broke.error) == "it answers later than timeout=0.2 s"
 
 
 def test_two_threads_share_a_link_call_by_call() -> None:

@@ -99,6 +99,7 @@ def test_the_serial_of_a_chip_file_of_your_own_says_what_stands_in_it(tmp_path: 
         ('lsb = "0.1 uS"', 'lsb = "0.1 V"', "lsb: .*is not a quantity in S"),
         ("rows = 256", "rows = 0", "geometry.rows"),
         ("low = 100e-9, high = 10e-6", "low = 10e-9, high = 10e-6", "leaves the fitted widths"),
+        ("low = 1e-6, high = 1e-3", "low = 10e-9, high = 1e-3", "form.seconds.low 1e-08 s lies"),
         ("low = 0.0, high = 4.0", "low = 5.0, high = 4.0", "lies above high"),
         ("early = [", "early = [1.0, ", "equally many"),
         ('name = "40nm"', "name = 40nm", "not valid TOML"),

@@ -180,6 +180,32 @@ def test_equal_pulses_add_up_in_log_time() -> None:
         assert overdrive[number - 1] - overdrive[0] == pytest.approx(expected, rel=0.1)
 
 
+def test_a_pulse_wider_than_the_fitted_ones_is_a_train_of_the_widest() -> None:
+    law = laws().set
+    at, cell = law.widths[-1], set_cells(3)
+    gates, volts = np.array([1.45, 1.55, 2.5], np.float32), np.full(3, 2.0, np.float32)
+    start = np.full(3, 1e-6, np.float32)
+    g = start
+    for _ in range(10):
+        g = physics.set_result(law, at, g, gates, volts, cell)
+    once = physics.set_result(law, at, start, gates, volts, cell)
+    ten = physics.set_result(law, at, start, gates, volts, cell, times=10)
+    np.testing.assert_allclose(ten, g, rtol=1e-3)
+    assert (ten > 1.05 * once)[:2].all()
+
+
+def test_form_on_a_formed_cell_is_a_set_of_its_own_width() -> None:
+    def after(kind: Kind, seconds: float) -> np.ndarray:
+        die = fresh("&stuck_lrs=0&stuck_hrs=0&stuck_rows=0")
+        die.apply(pulse(kind, 2.5, 1.6, seconds))
+        return truth(die)
+
+    np.testing.assert_array_equal(after(Kind.FORM, 10e-6), after(Kind.SET, 10e-6))
+    medians = [np.median(after(Kind.FORM, width)) for width in (10e-6, 100e-6, 1e-3)]
+    assert medians[1] > 1.01 * medians[0]
+    assert medians[2] > 1.01 * medians[1]
+
+
 def test_wider_pulses_need_less_gate_voltage_and_others_are_refused() -> None:
     law = laws().set
     found = [physics.set_width(law, s).threshold_volts for s in (1e-7, 2e-7, 5e-7, 1e-6, 1e-5)]

@@ -317,6 +317,11 @@ class ChipFile(Strict):
                     f"set.seconds {allowed.low:g} to {allowed.high:g} s leaves the fitted widths "
                     f"{times[0]:g} to {times[-1]:g} s; narrow it or fit more widths"
                 )
+            if self.form is not None and self.form.seconds.low < times[0] * 0.999:
+                raise ValueError(
+                    f"form.seconds.low {self.form.seconds.low:g} s lies below the shortest width "
+                    f"{times[0]:g} s of cells.set, which a formed cell would follow; raise it"
+                )
         return self
 
     @model_validator(mode="after")

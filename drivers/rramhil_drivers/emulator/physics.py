@@ -105,22 +105,25 @@ class SetCell(NamedTuple):
 
 
 def set_result(
-    law: SetLaw, at: SetWidth, g: F32, gate_volts: F32, volts: F32, cell: SetCell
-) -> F32:
-    """Conductance after a SET pulse: never lower than `g`.
+    law: SetLaw, at: SetWidth, g: F32, gate_volts: F32, volts: F32, cell: SetCell,
+    times: float = 1.0,
+) -> F32:  # fmt: skip
+    """Conductance after a SET pulse `times` as wide as `at`: never lower than `g`.
 
     The gate limits the current and with it the filament, and at constant voltage a filament
     grows with the logarithm of time, because its rate falls exponentially with what it has grown
     (D. Ielmini, IEEE TED 58, 4309, 2011); the shapes are fitted. So n equal pulses count as
     kinetic_volts ln(n) more overdrive, and a pulse adds to the overdrive `present` that the
-    conductance stands for: exp(u/kinetic) of both add up. A pulse that would add less than one
+    conductance stands for: exp(u/kinetic) of both add up. A wider pulse is a train of `times`
+    pulses without a pause. A pulse that would add less than one
     part in exp(DEAF) of a first one, or less than 1e-5 of `g`, changes nothing.
     """
     highest, scale = np.float32(at.highest_siemens), cell.scale * np.float32(at.scale_volts)
     x = -np.log1p(-np.minimum(g * np.float32(1 / at.highest_siemens), np.float32(0.9999)))
     present = scale * (x if at.shape == 1 else x ** np.float32(1 / at.shape))
     overdrive = _set_overdrive(law, at, gate_volts, volts, cell)
-    u = soft_maximum(as_f32(present), overdrive, law.kinetic_volts) / scale
+    spent = overdrive + np.float32(law.kinetic_volts * math.log(times)) if times > 1 else overdrive
+    u = soft_maximum(as_f32(present), spent, law.kinetic_volts) / scale
     raised = -highest * np.expm1(-(u if at.shape == 1 else u ** np.float32(at.shape)))
     raised = np.minimum(raised, np.float32(law.limit_siemens))
     able = (overdrive > np.float32(-DEAF * law.kinetic_volts)) & (raised > g * np.float32(1 + 1e-5))

@@ -120,7 +120,7 @@ class PulsedCells(CellArray):
             np.zeros(self.size, dtype=np.int8) for _ in range(6)
         )
         self.writes = WriteTimes()
-        self._widths: dict[float, SetWidth] = {}
+        self._widths: dict[float, tuple[SetWidth, float]] = {}
         self.threshold = LevelTable(laws.reset.siemens, laws.reset.threshold_volts)
         self.fluctuation = Fluctuation(laws.noise)
         self.relaxation = RelaxationLaw(laws.relaxation)
@@ -290,7 +290,7 @@ class PulsedCells(CellArray):
         flags: NDArray[np.uint8], noise: Noise,
     ) -> F32:  # fmt: skip
         law = self.laws.set
-        at = self._width(seconds)
+        at, times = self._width(seconds)
         cell = SetCell(
             self._worn(cells, decoded(self.gate_z[cells], CODES)),
             np.exp(decoded(self.scale[cells], SCALE_CODES)),
@@ -298,7 +298,7 @@ class PulsedCells(CellArray):
             lopsided(noise.pulse, cells.size, law.pulse_tail, law.pulse_upwards),
             normals(noise.line, cells.size),
         )
-        after = set_result(law, at, g, gate, volts, cell)
+        after = set_result(law, at, g, gate, volts, cell, times)
         fresh = np.flatnonzero((flags & (FORMED | STUCK)) == 0)
         if fresh.size:
             ceiling = after[fresh]
@@ -332,12 +332,14 @@ class PulsedCells(CellArray):
         self.written[dead] = stuck_at(law, uniforms(dead, self._life_key + 1))
         self.stamp[dead] = 0
 
-    def _width(self, seconds: float) -> SetWidth:
-        """The gate ceiling at a pulse width; a width outside the fitted ones is drawn to them."""
+    def _width(self, seconds: float) -> tuple[SetWidth, float]:
+        """The gate ceiling at a pulse width, and how many pulses of it the pulse is worth.
+
+        More than one beyond the widest fitted width, where FORM pulses may go.
+        """
         if seconds not in self._widths:
-            widths = self.laws.set.widths
-            inside = min(max(seconds, widths[0].seconds), widths[-1].seconds)
-            self._widths[seconds] = set_width(self.laws.set, inside)
+            inside = min(seconds, self.laws.set.widths[-1].seconds)
+            self._widths[seconds] = set_width(self.laws.set, inside), seconds / inside
         return self._widths[seconds]
 
     def _forms(self, cells: Cells, gate: F32, volts: F32) -> NDArray[np.bool_]:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rramhil_drivers.emulator.ageing_laws import Disturb, Endurance, Relaxation, Retention
+from rramhil_drivers.emulator.periphery import BOLTZMANN_EV
 from rramhil_drivers.emulator.physics import F32, as_f32
-from rramhil_drivers.emulator.thermal import BOLTZMANN_EV
 
 ROWS_PER_DECADE = 16
 DECADES = 18  # of age that the table holds, from a tenth of the first on

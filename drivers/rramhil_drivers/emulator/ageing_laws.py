@@ -5,14 +5,27 @@ Each has a `source`, as in `chipfile`. The laws themselves are in `ageing` and `
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from rramhil_drivers.emulator.periphery import NotNegative, Positive, Sourced
+from rramhil_drivers.emulator.periphery import (
+    BOLTZMANN_EV,
+    LnSpread,
+    NotNegative,
+    Positive,
+    Sourced,
+    TableSiemens,
+)
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Row = tuple[float, ...]
+MOST_SIEMENS = 500e-6
+"""What the emulated cells' small integers hold (see `pulsed`)."""
+MOST_AGEING_EXPONENT = 600.0  # of a 64-bit float, with room
+MOST_SINH = 300.0
+MOST_HOPS = 1.0  # of a cell in one reading
 
 
 class Noise(Sourced):
@@ -25,11 +38,11 @@ class Noise(Sourced):
     that time to the power `step_per_time` make it steeper, f^-(1 + 2 step_per_time).
     """
 
-    siemens: tuple[NotNegative, ...]
-    sd: tuple[NotNegative, ...]
-    step_siemens: tuple[NotNegative, ...]
-    step_ln_sd: NotNegative
-    step_per_time: NotNegative
+    siemens: tuple[TableSiemens, ...]
+    sd: tuple[TableSiemens, ...]
+    step_siemens: tuple[TableSiemens, ...]
+    step_ln_sd: LnSpread
+    step_per_time: Annotated[float, Field(ge=0, le=2)]
     traps: Annotated[int, Field(ge=0, le=8)]
     shortest_seconds: Positive
     longest_seconds: Positive
@@ -102,6 +115,15 @@ class Retention(Sourced):
     activation_ev: NotNegative
     reference_kelvin: Positive
 
+    @model_validator(mode="after")
+    def _finite(self) -> Retention:
+        if self.activation_ev / (BOLTZMANN_EV * self.reference_kelvin) > MOST_AGEING_EXPONENT:
+            raise ValueError(
+                f"activation_ev {self.activation_ev:g} about {self.reference_kelvin:g} K leaves no "
+                "finite rate of ageing; lower it"
+            )
+        return self
+
 
 class Disturb(Sourced):
     """What a reading does to the cell it reads: now and then an ion hops.
@@ -115,7 +137,21 @@ class Disturb(Sourced):
     volts: Positive
     volts_per_e: Positive
     step: Fraction
-    saturation_siemens: NotNegative
+    saturation_siemens: Annotated[float, Field(ge=0, le=MOST_SIEMENS)]
+
+    def check_reading(self, volts: float, seconds: float) -> None:
+        """Raise ValueError where a reading of `seconds` at `volts` moves a cell more than once."""
+        if max(volts, self.volts) / self.volts_per_e > MOST_SINH:
+            raise ValueError(
+                f"cells.disturb.volts_per_e {self.volts_per_e:g} is too small for "
+                f"readings at {volts:g} V and the {self.volts:g} V of the law; raise it"
+            )
+        rate = self.hops_per_second * math.exp((volts - self.volts) / self.volts_per_e)
+        if rate * seconds > MOST_HOPS:
+            raise ValueError(
+                f"cells.disturb.hops_per_second {self.hops_per_second:g} at {self.volts:g} V "
+                f"moves a cell at every reading of {seconds:g} s at {volts:g} V; lower it"
+            )
 
 
 class Endurance(Sourced):

@@ -16,9 +16,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from rramhil.device import Kind
-from rramhil.schema import FileError, Seconds, Siemens, Strict, Volts, check, read_toml
+from rramhil.schema import FileError, Siemens, Volts, check, read_toml
 from rramhil.words import nearest
 from rramhil_drivers.emulator.ageing_laws import (
+    MOST_SIEMENS,
     Disturb,
     Endurance,
     Fraction,
@@ -27,9 +28,11 @@ from rramhil_drivers.emulator.ageing_laws import (
     Retention,
 )
 from rramhil_drivers.emulator.periphery import (
+    MOST_EXPONENT,
     Columns,
     Converter,
     Geometry,
+    LnSpread,
     NotNegative,
     NotNegativeVolts,
     OnChip,
@@ -39,13 +42,15 @@ from rramhil_drivers.emulator.periphery import (
     PulseSettings,
     Reading,
     Sourced,
+    Table,
+    TableSiemens,
     Temperature,
     Wires,
 )
 
 MOST_LOST_VOLTS = 3.0
-MOST_SIEMENS = 500e-6
-"""What the emulated cells' small integers hold (see `pulsed`)."""
+MOST_LN_SCALE = 127 / 64
+"""Of what the emulated cells' small integers hold (see `pulsed`), as `MOST_SIEMENS`."""
 Law = Literal["multiplicative", "lognormal", "share_of_range"]
 
 
@@ -79,17 +84,17 @@ class Faults(Sourced):
         return self
 
 
-class SetWidth(Strict):
+class SetWidth(Table):
     """How conductance follows gate overdrive at one pulse width: highest (1 - exp(-x^shape)).
 
     x = overdrive / scale; the overdrive is counted from `threshold_volts`. `cell_sd_volts`:
     spread of the threshold between cells; `pulse_sd_volts`: from pulse to pulse.
     """
 
-    seconds: Seconds
+    seconds: PositiveSeconds
     threshold_volts: Volts
     scale_volts: Annotated[Volts, Field(gt=0)]
-    shape: Positive
+    shape: Annotated[float, Field(ge=0.1, le=10)]
     highest_siemens: Annotated[Siemens, Field(gt=0)]
     cell_sd_volts: NotNegativeVolts
     pulse_sd_volts: NotNegativeVolts
@@ -112,7 +117,7 @@ class SetLaw(Sourced):
 
     widths: Annotated[tuple[SetWidth, ...], Field(min_length=2)]
     kinetic_volts: Annotated[Volts, Field(gt=0)]
-    pulse_tail: NotNegative
+    pulse_tail: Annotated[float, Field(ge=0, le=2)]
     pulse_upwards: NotNegative
     bl_reference_volts: Annotated[Volts, Field(gt=0)]
     bl_shift_volts: NotNegativeVolts
@@ -121,10 +126,10 @@ class SetLaw(Sourced):
     bl_cell_sd_volts: NotNegativeVolts
     bl_pulse_sd_volts: NotNegativeVolts
     corner_volts: Annotated[Volts, Field(gt=0)]
-    scale_cell_sd: NotNegative
+    scale_cell_sd: Annotated[float, Field(ge=0, le=MOST_LN_SCALE)]
     weak_share: Fraction
-    weak_ln_scale: float
-    weak_cell_sd: NotNegative
+    weak_ln_scale: Annotated[float, Field(ge=-MOST_LN_SCALE, le=MOST_LN_SCALE)]
+    weak_cell_sd: Annotated[float, Field(ge=0, le=MOST_LN_SCALE)]
     limit_siemens: Annotated[Siemens, Field(gt=0, le=MOST_SIEMENS)]
 
     @model_validator(mode="after")
@@ -151,7 +156,7 @@ class ResetLaw(Sourced):
     width_volts_per_decade: NotNegative
     body_volts: Volts
     follower_softness_volts: Annotated[Volts, Field(gt=0)]
-    siemens: tuple[Positive, ...]
+    siemens: tuple[Annotated[TableSiemens, Field(gt=0)], ...]
     threshold_volts: tuple[float, ...]
     broken_power: NotNegative
     cell_sd: NotNegative
@@ -186,9 +191,9 @@ class HighResistance(Sourced):
     depth: NotNegative
     scale_volts: Annotated[Volts, Field(gt=0)]
     per_volt: NotNegative
-    cell_sd: NotNegative
-    cycle_sd: NotNegative
-    repeat_sd: NotNegative
+    cell_sd: LnSpread
+    cycle_sd: LnSpread
+    repeat_sd: LnSpread
     full_siemens: PositiveSiemens
     hard_share: Fraction
     hard_volts: Annotated[Volts, Field(ge=0, le=MOST_LOST_VOLTS)]
@@ -202,6 +207,12 @@ class HighResistance(Sourced):
             raise ValueError(
                 f"lowest_siemens {self.lowest_siemens:g} does not lie below highest_siemens "
                 f"{self.highest_siemens:g}; swap them"
+            )
+        reach = abs(self.reference_volts) + MOST_LOST_VOLTS
+        if reach * (1 / self.scale_volts + self.per_volt) > MOST_EXPONENT:
+            raise ValueError(
+                f"the floor {self.reference_volts:g} V below reference_volts is not finite; lower "
+                "reference_volts or per_volt, or raise scale_volts"
             )
         return self
 
@@ -220,12 +231,12 @@ class FormLaw(Sourced):
     lowest_volts: NotNegativeVolts = 0.0
     gate_volts: Volts
     siemens: PositiveSiemens
-    ln_sd: NotNegative
+    ln_sd: LnSpread
     unformed_siemens: PositiveSiemens
-    birth_reset_volts: Volts
+    birth_reset_volts: NotNegativeVolts
 
 
-class PulsedLaws(Strict):
+class PulsedLaws(Table):
     """The pulse-level cell: what each kind of pulse and time do to it.
 
     Without `retention`, `disturb` or `endurance` a cell ages alike at all temperatures, is left
@@ -273,7 +284,7 @@ class StatisticalLaw(Sourced):
         return self
 
 
-class ChipFile(Strict):
+class ChipFile(Table):
     """A whole chip file: exactly one of `cells` (pulse level) and `statistical`.
 
     In the file `cells_from` may name a preset whose [cells.*] these are. Without `converter` the
@@ -309,6 +320,10 @@ class ChipFile(Strict):
                     f"temperature.reference_kelvin {here:g} is not the {there:g} of "
                     "cells.retention; a die at its reference temperature must age at rate 1"
                 )
+        if self.cells is not None and self.cells.disturb is not None:
+            self.cells.disturb.check_reading(self.reading.volts, self.reading.seconds)
+            if self.converter is not None:
+                self.cells.disturb.check_reading(self.reading.volts, self.converter.seconds)
         if self.cells is not None:
             times = [w.seconds for w in self.cells.set.widths]
             allowed = self.set.seconds

@@ -12,25 +12,40 @@ from pydantic import ConfigDict, Field, model_validator
 from rramhil.device import Range
 from rramhil.schema import Seconds, Siemens, Strict, Volts
 
+MOST_TABLE_SIEMENS = 1023e-6
+"""Where the emulator's tables of conductance end (see `physics.LevelTable`)."""
+MOST_CELLS = 2**24
+"""Cells of a tile at most."""
+MOST_EXPONENT = 50.0
+"""e to this times a conductance is still a float32."""
+BOLTZMANN_EV = 8.617333e-5  # per kelvin (CODATA 2018)
+
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 PositiveSiemens = Annotated[Siemens, Field(gt=0)]
 PositiveSeconds = Annotated[Seconds, Field(gt=0)]
-NotNegativeVolts = Annotated[Volts, Field(ge=0)]
+CallSeconds = Annotated[Seconds, Field(ge=0, le=1000)]
+NotNegativeVolts = Annotated[Volts, Field(ge=0, le=1000)]
+TableSiemens = Annotated[float, Field(ge=0, le=MOST_TABLE_SIEMENS)]
+LnSpread = Annotated[float, Field(ge=0, le=5)]
 Count = Annotated[int, Field(ge=1)]
 NoiseLaw = Literal["constant", "sqrt", "linear"]
 RowOrder = Literal["index", "next_nonzero"]
 
 
-class Sourced(Strict):
-    """A group of parameters with one origin."""
+class Table(Strict):
+    """Parameters of a chip file: all numbers finite."""
 
     model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Sourced(Table):
+    """A group of parameters with one origin."""
 
     source: Annotated[str, Field(min_length=1)]
 
 
-class Limits(Strict):
+class Limits(Table):
     """A closed interval of settings on a grid; `step` 0 is continuous."""
 
     low: float
@@ -41,6 +56,11 @@ class Limits(Strict):
     def _ordered(self) -> Limits:
         if self.low > self.high:
             raise ValueError(f"low {self.low:g} lies above high {self.high:g}; swap them")
+        if self.low < self.high < self.low + self.step:
+            raise ValueError(
+                f"step {self.step:g} is wider than the range {self.low:g} to {self.high:g}; "
+                "lower it"
+            )
         return self
 
     def as_range(self) -> Range:
@@ -52,7 +72,16 @@ class Geometry(Sourced):
 
     rows: Count
     cols: Count
-    tiles: Count
+    tiles: Annotated[int, Field(ge=1, le=4096)]
+
+    @model_validator(mode="after")
+    def _in_memory(self) -> Geometry:
+        if self.rows * self.cols > MOST_CELLS:
+            raise ValueError(
+                f"{self.rows} rows x {self.cols} cols are more than the {MOST_CELLS} cells of a "
+                "tile that the emulator holds; take more tiles"
+            )
+        return self
 
 
 class Reading(Sourced):
@@ -62,17 +91,21 @@ class Reading(Sourced):
     the first; they replace `lowest`, `highest` and `lsb` as its grid and must lie on them.
     """
 
-    lowest: Siemens
-    highest: Siemens
-    lsb: Siemens
-    volts: Volts
+    lowest: Annotated[Siemens, Field(ge=0)]
+    highest: PositiveSiemens
+    lsb: PositiveSiemens
+    volts: NotNegativeVolts
     gate_volts: Volts
-    seconds: Seconds
+    seconds: CallSeconds
     cells_at_once: Count
     references: tuple[Siemens, ...] = ()
 
     @model_validator(mode="after")
     def _on_grid(self) -> Reading:
+        if not self.lowest < self.highest:
+            raise ValueError(
+                f"lowest {self.lowest:g} S does not lie below highest {self.highest:g} S; swap them"
+            )
         if list(self.references) != sorted(set(self.references)):
             raise ValueError("references must rise; sort them")
         grid = Range(self.lowest, self.highest, self.lsb)
@@ -90,8 +123,14 @@ class PulseSettings(Sourced):
     volts: Limits
     gate_volts: Limits
     seconds: Limits
-    overhead_seconds: Seconds
+    overhead_seconds: CallSeconds
     cells_at_once: Count
+
+    @model_validator(mode="after")
+    def _takes_time(self) -> PulseSettings:
+        if self.seconds.low <= 0:
+            raise ValueError(f"seconds.low {self.seconds.low:g} s is no pulse width; raise it")
+        return self
 
 
 class ConverterNoise(Sourced):
@@ -121,7 +160,7 @@ class Converter(Sourced):
     row_order: RowOrder
     bits: Annotated[int, Field(ge=1, le=16)]
     siemens_per_code: Annotated[Siemens, Field(gt=0)]
-    seconds: Seconds
+    seconds: CallSeconds
     joules: NotNegative
     noise: ConverterNoise
 
@@ -234,10 +273,16 @@ class Temperature(Sourced):
         for kelvin in (self.kelvin.low, self.kelvin.high):
             if 1 + self.references_per_kelvin * (kelvin - self.reference_kelvin) <= 0:
                 raise ValueError("references_per_kelvin leaves no reference at the ends of kelvin")
+            per_ev = (1 / kelvin - 1 / self.reference_kelvin) / BOLTZMANN_EV
+            if any(abs(energy * per_ev) > MOST_EXPONENT for energy in self.activation_ev):
+                raise ValueError(
+                    f"an activation_ev changes conductances at {kelvin:g} K by more than a factor "
+                    f"exp({MOST_EXPONENT:g}); lower it, or narrow kelvin"
+                )
         return self
 
 
-class SteppedVolts(Strict):
+class SteppedVolts(Table):
     """A voltage that rises by `step` a pulse from `start` to `stop`, and stays there."""
 
     start: NotNegativeVolts
@@ -264,7 +309,7 @@ class OnChip(Sourced):
     cells_at_once: Count
     set_volts: NotNegativeVolts
     set_gate: SteppedVolts
-    set_seconds: Seconds
+    set_seconds: PositiveSeconds
     reset_volts: SteppedVolts
     reset_gate_volts: NotNegativeVolts
-    reset_seconds: Seconds
+    reset_seconds: PositiveSeconds

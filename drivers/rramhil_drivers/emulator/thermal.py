@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from rramhil.device import KnobLimits
 from rramhil_drivers.emulator.columns import Response
-from rramhil_drivers.emulator.periphery import Temperature
+from rramhil_drivers.emulator.periphery import BOLTZMANN_EV, Temperature
 
-BOLTZMANN_EV = 8.617333e-5  # per kelvin (CODATA 2018)
 TEMPERATURE = "temperature"
 
 

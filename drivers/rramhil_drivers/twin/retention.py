@@ -14,7 +14,7 @@ import numpy as np
 from ..emulator.ageing import ageing_rate
 from ..emulator.ageing_laws import Relaxation, Retention
 from ..emulator.chipfile import ChipFile, PulsedLaws
-from ..emulator.thermal import BOLTZMANN_EV
+from ..emulator.periphery import BOLTZMANN_EV
 from .ages import (
     EDGES,
     F64,

@@ -91,7 +91,8 @@ def _codes(layer: Layer, values: NDArray[np.float32], unit: float, highest: int)
     """Input codes of every product of a layer, (images x positions, rows); one byte or two each."""
     if values.size and values.min() < 0:
         raise Refused(f"layer {layer.name} has negative inputs, and input codes are unsigned")
-    codes = np.minimum(values * np.float32(1 / unit) + np.float32(0.5), highest)
+    per_unit = 1 / unit if unit > 0 else 0.0  # a layer that calibration never fed is cut at 0
+    codes = np.minimum(values * np.float32(per_unit) + np.float32(0.5), highest)
     small: Ints = codes.astype(np.uint8 if highest < 256 else np.uint16)
     if layer.kind == "linear":
         return small.reshape(len(small), -1)

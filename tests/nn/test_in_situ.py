@@ -113,3 +113,20 @@ def test_whole_tiles_give_what_blocks_give() -> None:
     tiles = logits_in_situ(network, mapped, few, ranges, whole, die.spec)
     spread = float(blocks.std())
     assert float((blocks - tiles).abs().mean()) < 0.1 * spread
+
+
+def test_a_layer_that_calibration_never_fed_gives_its_biases() -> None:
+    """Its input is cut at 0, the largest that calibration saw."""
+    network, _, test = digits()
+    spec = open_device("emulator:wide?tiles=1").spec
+    mapped = map_network(network.matrices(), spec, LEVELS, find_scheme("two_column"))
+    last = network.card.layers[-1].name
+    ranges = {layer.name: 1.0 for layer in network.card.layers} | {last: 0.0}
+
+    def product(number: int, codes: Ints, rows: Ints, columns: Ints) -> Ints:
+        return np.full((len(codes), columns.size), codes.astype(np.int64).sum())
+
+    logits = logits_in_situ(
+        network, mapped, Images(test.pixels[:3], test.labels[:3]), ranges, product, spec
+    )
+    np.testing.assert_allclose(logits, network.biases[last].expand(3, -1), rtol=1e-6)

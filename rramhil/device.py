@@ -39,6 +39,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rramhil.clock import Clock as Clock
 from rramhil.clock import WallClock as WallClock
+from rramhil.limits import GRID_SLACK
 from rramhil.limits import KnobLimits as KnobLimits
 from rramhil.limits import MvmLimits as MvmLimits
 from rramhil.limits import ProgramLimits as ProgramLimits
@@ -210,6 +211,39 @@ class Spec:
                 f"{self.model} takes 0 to {highest} ({self.mvm.input_bits} bits, unsigned)"
             )
         return codes.astype(np.int64, copy=False)
+
+    def check_windows(self, cells: Cells, low: ArrayLike, high: ArrayLike) -> tuple[Ints, Ints]:
+        """Windows of a write-verify as the lowest and highest reading in each, in lsb, a cell.
+
+        A reading k lsb lies in low..high siemens exactly when ceil(low / lsb) <= k <= floor(high /
+        lsb); an end on the grid is inside, also as the float32 of a reading. Raises ValueError
+        (shape) or `Refused`: not a number, upside down, no reading inside, more distinct windows than the chip holds.
+        """
+        lows, highs = (np.asarray(end, dtype=np.float64) for end in (low, high))
+        for name, end in (("low", lows), ("high", highs)):
+            if end.ndim and end.shape != cells.shape:
+                raise ValueError(f"{name} has shape {end.shape}, for {cells.size} cells")
+            if np.isnan(end).any():
+                raise Refused(f"a window's {name} end is not a number; give siemens")
+        lows, highs = (np.broadcast_to(end, cells.shape) for end in (lows, highs))
+        if not bool(np.all(lows <= highs)):
+            raise Refused("a window's low end lies above its high end; swap them")
+        lsb, top = self.reading.lsb, round(self.reading.highest / self.reading.lsb)
+        first = np.ceil(np.clip(lows / lsb - GRID_SLACK, 0, top + 1)).astype(np.int64)
+        last = np.floor(np.clip(highs / lsb + GRID_SLACK, -1, top)).astype(np.int64)
+        if bool(np.any(first > last)):
+            at = int(np.argmax(first > last))
+            raise Refused(
+                f"no reading of {self.model} lies in {lows[at]:g} to {highs[at]:g} S; it reads up "
+                f"to {self.reading.highest:g} S in steps of {lsb:g} S"
+            )
+        windows = len(np.unique(np.stack([first, last]), axis=1).T)
+        if self.program is not None and windows > self.program.levels:
+            raise Refused(
+                f"{windows} distinct windows in one call, but {self.model} holds "
+                f"{self.program.levels}; program fewer levels at a time"
+            )
+        return first, last
 
     def check_knob(self, knob: str, values: ArrayLike) -> NDArray[np.float64]:
         """Values of a knob as float64 (its size,), or ValueError (how many), or `Refused`."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+GRID_SLACK = 1e-3  # of a step: so far off the grid a setting may lie
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -34,7 +36,7 @@ class Range:
         if self.step > 0:
             with np.errstate(invalid="ignore"):
                 codes = floats * (1 / self.step)
-                good &= np.abs(codes - np.rint(codes), out=codes) < 1e-3
+                good &= np.abs(codes - np.rint(codes), out=codes) < GRID_SLACK
         return None if good.all() else float(floats[np.argmin(good)])
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rramhil.device import (
-    Cells,
     Floats,
     Kind,
     KnobLimits,
@@ -393,34 +392,6 @@ def _optional_steps(values: Floats | None, limit: Range | None) -> wire.Codes | 
 
 
 # --------------------------------------------------------------------------- the rest
-
-
-def window_codes(
-    cells: Cells, low: ArrayLike, high: ArrayLike, spec: Spec
-) -> tuple[wire.Codes, wire.Codes]:
-    """Windows in siemens as the read codes inside them, lowest and highest, a cell.
-
-    A reading k lsb lies in low..high exactly when ceil(low / lsb) <= k <= floor(high / lsb).
-    Raises ValueError (shape), or `Refused` where no reading can lie in a window, or where
-    there are more distinct ones than the board takes.
-    """
-    lsb, model = spec.reading.lsb, spec.model
-    lows, highs = (np.broadcast_to(np.asarray(v, np.float64), cells.shape) for v in (low, high))
-    top = round(spec.reading.highest / lsb)
-    first = np.ceil(np.clip(lows / lsb - 1e-6, 0, 2**20))
-    last = np.floor(np.clip(highs / lsb + 1e-6, -1, top))
-    bad = ~(first <= last)
-    if bad.any():
-        i = int(np.argmax(bad))
-        raise Refused(
-            f"no reading of {model} lies in {lows[i]:g} to {highs[i]:g} S; it reads up to "
-            f"{spec.reading.highest:g} S in steps of {lsb:g} S"
-        )
-    codes = first.astype(np.int64), last.astype(np.int64)
-    levels = len(set(zip(*(column.tolist() for column in codes), strict=True)))
-    if spec.program is not None and levels > spec.program.levels:
-        raise Refused(f"{levels} distinct windows in one call; {model} takes {spec.program.levels}")
-    return codes
 
 
 def programmed(answers: Sequence[wire.Frame], spec: Spec) -> Programmed:

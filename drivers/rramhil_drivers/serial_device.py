@@ -182,7 +182,7 @@ class SerialDevice(Device):
         if limits is None:
             return super().program(cells, low, high)
         flat = self.spec.check_cells(cells)
-        low_codes, high_codes = scales.window_codes(flat, low, high, self.spec)
+        low_codes, high_codes = self.spec.check_windows(flat, low, high)
         parts = _slices(flat.size, _whole_groups(self._cells_per_frame, limits.cells_at_once))
         longest = max((p.seconds.high for p in self.spec.pulses.values()), default=0.0)
         each = limits.attempts * (longest + self.spec.reading.seconds)

@@ -124,12 +124,46 @@ def test_a_window_in_codes_holds_the_readings_of_the_window_in_siemens() -> None
     readings = np.arange(2001) * spec.reading.lsb
     for low, high in np.sort(rng.uniform(0, 210e-6, (200, 2)), axis=1):
         try:
-            first, last = scales.window_codes(np.array([1]), low, high, spec)
+            first, last = spec.check_windows(np.array([1]), low, high)
         except Refused:
             assert not ((readings >= low) & (readings <= high)).any()
             continue
         inside = np.flatnonzero((readings >= low) & (readings <= high))
         assert (first[0], last[0]) == (inside[0], inside[-1])
+
+
+def test_windows_on_the_grid_are_the_same_behind_a_board_as_without() -> None:
+    """The ends are readings themselves: a cell that reads one is inside, on either way."""
+    address = "emulator:40nm?tiles=1&die=4&seed=5"
+    die, twin = open_device(address), open_device(address)
+    assert die.spec.program is not None
+    cells, lsb = np.arange(0, 1024, 4), die.spec.reading.lsb
+    levels = np.arange(cells.size) % die.spec.program.levels
+    low, high = (40 + 100 * levels) * lsb, (120 + 100 * levels) * lsb
+    with serving(Board(twin, follow_wall_clock=False)) as url, host(url) as device:
+        got, direct = device.program(cells, low, high), die.program(cells, low, high)
+        for name in ("siemens", "ok", "sets", "resets", "reads"):
+            assert getattr(got, name).tolist() == getattr(direct, name).tolist(), name
+        few = np.flatnonzero(got.ok)[: die.spec.program.levels]
+        each_at = got.siemens[few]
+        again = [each.program(cells[few], each_at, each_at) for each in (device, die)]
+        for bad in ((np.nan, 1e-6), (2e-6, 1e-6), (20.04e-6, 20.06e-6), (1.0, 2.0)):
+            said = []
+            for each in (device, die):
+                with pytest.raises(Refused) as refused:
+                    each.program(cells, *bad)
+                said.append(str(refused.value).replace(each.spec.model, "it"))
+            assert said[0] == said[1]
+    assert again[0].reads.tolist() == again[1].reads.tolist()
+    assert got.ok.mean() > 0.5
+
+
+def test_a_window_of_one_reading_holds_it() -> None:
+    spec = AbleDie().spec
+    readings = (np.arange(2001) * spec.reading.lsb).astype(np.float32)
+    for reading in readings[::7]:
+        first, last = spec.check_windows(np.array([1]), reading, reading)
+        assert first == last == round(float(reading) / spec.reading.lsb)
 
 
 def test_a_write_verify_that_fails_half_way_says_so_cell_by_cell() -> None:

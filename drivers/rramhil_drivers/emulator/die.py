@@ -179,7 +179,7 @@ class EmulatedDie(Device):
         if own is None:
             return super().program(cells, low, high)
         flat = self.spec.check_cells(cells)
-        windows = Windows.checked(flat, low, high, own, self.spec)
+        windows = Windows.checked(flat, low, high, self.spec)
         gate = self.spec.pulses[Kind.SET].gate_volts
         assert gate is not None  # a chip file gives one
         grids = (gate, self.spec.pulses[Kind.RESET].volts)

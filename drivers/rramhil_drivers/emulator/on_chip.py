@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rramhil.device import Cells, Floats, Kind, Programmed, Pulse, Range, Refused, Spec
+from rramhil.device import Cells, Floats, Kind, Programmed, Pulse, Range, Spec
 from rramhil_drivers.emulator.periphery import OnChip, SteppedVolts
 
 Counts = NDArray[np.int64]
@@ -29,38 +29,13 @@ class Windows:
     high: NDArray[np.float64]
 
     @classmethod
-    def checked(
-        cls, cells: Cells, low: ArrayLike, high: ArrayLike, own: OnChip, spec: Spec
-    ) -> Windows:
+    def checked(cls, cells: Cells, low: ArrayLike, high: ArrayLike, spec: Spec) -> Windows:
         """Windows of `cells`, their ends a quarter of a reading step outside of what lies in them.
 
-        Raises ValueError (shape) or `Refused` (not a number, upside down, out of reach, too many).
+        So a float32 reading at an end is inside. Raises as `Spec.check_windows`.
         """
-        ends = []
-        for name, values in (("low", low), ("high", high)):
-            floats = np.asarray(values, dtype=np.float64)
-            if floats.ndim and floats.shape != cells.shape:
-                raise ValueError(f"{name} has shape {floats.shape}, for {cells.size} cells")
-            ends.append(np.broadcast_to(floats, cells.shape))
-        if any(np.isnan(end).any() for end in ends):
-            raise Refused("a window's end is not a number; give siemens")
-        if not bool(np.all(ends[0] <= ends[1])):
-            raise Refused("a window's low end lies above its high end; swap them")
-        lsb, highest = spec.reading.lsb, spec.reading.highest
-        first = np.ceil(np.clip(ends[0], 0, 2 * highest) / lsb - 1e-6)
-        last = np.floor(np.clip(ends[1], -lsb, highest) / lsb + 1e-6)
-        if not bool(np.all(first <= last)):
-            at = int(np.argmax(first > last))
-            raise Refused(
-                f"no reading of {spec.model} lies in {ends[0][at]:g} to {ends[1][at]:g} S; it "
-                f"reads up to {highest:g} S in steps of {lsb:g} S"
-            )
-        levels = len(np.unique(np.stack(ends), axis=1).T)
-        if levels > own.levels:
-            raise Refused(
-                f"{levels} distinct windows in one call, but this macro holds {own.levels}; "
-                "program fewer levels at a time"
-            )
+        first, last = spec.check_windows(cells, low, high)
+        lsb = np.float64(spec.reading.lsb)
         return cls((first - 0.25) * lsb, (last + 0.25) * lsb)
 
 

@@ -23,6 +23,9 @@ class Cost(BaseModel):
     sets: int = 0
     resets: int = 0
     forms: int = 0
+    unpriced_pulses: int = Field(
+        0, description="of the pulses, those that the chip chose: no joules and no wear known"
+    )
     reads: int = Field(0, description="cell reads")
     high_voltage_volt_seconds: float = Field(0.0, description="wear: sum of V x width")
     joules_estimate: float = Field(0.0, description="pulses only: sum of V^2 x last G x width")

@@ -217,7 +217,8 @@ class Spec:
 
         A reading k lsb lies in low..high siemens exactly when ceil(low / lsb) <= k <= floor(high /
         lsb); an end on the grid is inside, also as the float32 of a reading. Raises ValueError
-        (shape) or `Refused`: not a number, upside down, no reading inside, more distinct windows than the chip holds.
+        (shape) or `Refused`: not a number, upside down, no reading inside, more distinct windows
+        than the chip holds.
         """
         lows, highs = (np.asarray(end, dtype=np.float64) for end in (low, high))
         for name, end in (("low", lows), ("high", highs)):

@@ -178,6 +178,7 @@ class Session:
             sets=totals.pulses[Kind.SET],
             resets=totals.pulses[Kind.RESET],
             forms=totals.pulses[Kind.FORM],
+            unpriced_pulses=totals.unpriced,
             reads=totals.reads,
             high_voltage_volt_seconds=totals.volt_seconds,
             joules_estimate=totals.joules,

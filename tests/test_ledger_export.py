@@ -17,7 +17,7 @@ from test_journal import FULL, FullDie
 
 from rramhil.device import Kind, LinkLost, Pulse, Refused
 from rramhil.journal import Journal
-from rramhil.ledger import Ledger, LedgerError, LedgerReader, export
+from rramhil.ledger import Ledger, LedgerError, LedgerReader, export, lines_of
 from rramhil.ledger import table as table_module
 
 CELLS = np.arange(10, 30)
@@ -52,7 +52,12 @@ def folder(tmp_path_factory):
 def test_one_line_a_cell_of_a_call(folder, tmp_path, to):
     path = tmp_path / f"cells.{to}"
     with LedgerReader(folder) as reader:
-        assert export(reader, path, to) == 100
+        heard: list[int] = []
+        assert export(reader, path, to, progress=heard.append) == lines_of(reader) == 100
+        assert heard == sorted(heard)
+        assert heard[-1] == 100
+        assert lines_of(reader, "r") == 100
+        assert lines_of(reader, "other") == 0
         assert export(reader, tmp_path / "none", to, run="other") == 0
         read = next(reader.rows(ops=("read",)))
     table = pandas.read_csv(path) if to == "csv" else pandas.read_parquet(path)

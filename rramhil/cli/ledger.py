@@ -84,22 +84,27 @@ def verify(
 
 def find_ledger(which: str) -> Path:
     """The ledger of a path, a die's serial, or a run. Raises `UsageError` or `FileError`."""
+    return find_record(which)[0]
+
+
+def find_record(which: str) -> tuple[Path, str | None]:
+    """A ledger as `find_ledger` finds it, and the run where it was a run that was named."""
     from rramhil.job.folder import RunFolder, run_ids
     from rramhil.station import file_name, home
 
     path = Path(which)
     if path.exists():
-        return path
+        return path, None
     dies = home() / "dies"
     serials = sorted(p.name for p in dies.iterdir()) if dies.is_dir() else []
     if file_name(which) in serials:
-        return dies / file_name(which)
+        return dies / file_name(which), None
     runs = run_ids()
     if which == "last" or any(run.startswith(which) for run in runs):
         result = RunFolder.find(which).load_result()
         if not result.ledger:
             raise UsageError(f"run {result.run} never reached a device, so it has no ledger")
-        return Path(result.ledger)
+        return Path(result.ledger), result.run
     raise UsageError(
         f"{which!r} is no ledger file, no die in {dies} and no run"
         + nearest(which, serials + runs[-5:])

@@ -10,13 +10,17 @@ import typer
 
 from rramhil.cli import complete
 from rramhil.cli.errors import UsageError
-from rramhil.cli.options import Json, RunId
+from rramhil.cli.options import Json, Quiet, RunId
+from rramhil.cli.progress import LineBar
 from rramhil.cli.terminal import Terminal, print_facts
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from rramhil.job.result import RunResult
+
+
+LARGE_MEGABYTES = 50
 
 
 class Format(StrEnum):
@@ -104,33 +108,58 @@ def report(
 
 
 def export(
-    run: RunId,
+    which: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|SERIAL|PATH",
+            help="A run; or a die's serial, a ledger file or its folder: all runs on the die.",
+            autocompletion=complete.run_ids,
+        ),
+    ],
     to: Annotated[Format, typer.Option("--to", help="Parquet, or CSV for a spreadsheet.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Where to. Default: RUN.parquet or RUN.csv."),
+        typer.Option(
+            "--out", metavar="FILE", help="Where to. Default: the run or the serial, .parquet/.csv."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Write what a run did as a table: one line for each cell of each read and pulse."""
-    from rramhil.job.folder import RunFolder
-    from rramhil.ledger import LedgerReader
+    """Write what a run, or all on a die, did: one line for each cell of each read and pulse."""
+    from rramhil.cli.ledger import find_record
+    from rramhil.ledger import LedgerReader, lines_of
     from rramhil.ledger import export as write_table
+    from rramhil.station import file_name
 
-    result = RunFolder.find(run).load_result()
-    if not result.ledger:
-        raise UsageError(f"run {result.run} never reached a device, so it has no ledger to export")
-    target = out or Path(f"{result.run}.{to.value}")
-    _refuse_other_ending(target, to)
-    if target.exists() and not force:
-        raise UsageError(f"{target} exists; name another file with --out, or give --force")
-    with LedgerReader(result.ledger) as ledger:
-        rows = write_table(ledger, target, to.value, run=result.run)
-    Terminal(json=json).answer(
-        {"run": result.run, "file": target, "cell_transactions": rows},
+    terminal = Terminal(json=json, quiet=quiet)
+    path, run = find_record(which)
+    with LedgerReader(path) as ledger:
+        name = run or file_name(ledger.serial) or path.stem
+        target = out or Path(f"{name}.{to.value}")
+        _refuse_other_ending(target, to)
+        if target.exists() and not force:
+            raise UsageError(f"{target} exists; name another file with --out, or give --force")
+        expected = lines_of(ledger, run)
+        terminal.say(_expectation(expected, to))
+        with LineBar(terminal, expected) as bar:
+            rows = write_table(ledger, target, to.value, run=run, progress=bar.report)
+    terminal.answer(
+        {"run": run, "ledger": path, "file": target, "cell_transactions": rows},
         lambda console: console.print(f"{rows:,} cell-transactions in {target}", soft_wrap=True),
     )
+
+
+def _expectation(lines: int, to: Format) -> str:
+    """How much is about to be written; for a large CSV also what would be smaller."""
+    from rramhil.ledger import BYTES_PER_LINE
+
+    megabytes = {each: lines * BYTES_PER_LINE[each.value] / 1e6 for each in Format}
+    text = f"{lines:,} cell-transactions, about {megabytes[to]:,.0f} MB of {to.value}"
+    if to is Format.csv and megabytes[to] > LARGE_MEGABYTES:
+        text += f"; --to parquet makes about {megabytes[Format.parquet]:,.0f} MB"
+    return text
 
 
 def _refuse_other_ending(target: Path, to: Format) -> None:

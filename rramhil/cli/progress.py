@@ -179,3 +179,31 @@ def told(key: str, value: Any) -> str:
         return f"{name.replace('_', ' ')} {show(value, _UNITS[last])}"
     shown = f"{value:.4g}" if isinstance(value, float) else str(value)
     return f"{key.replace('_', ' ')} {shown}"
+
+
+class LineBar:
+    """A bar of lines written, on a terminal; nothing elsewhere."""
+
+    def __init__(self, terminal: Terminal, total: int) -> None:
+        import rich.progress as rich
+
+        self._bars = rich.Progress(
+            rich.BarColumn(bar_width=28),
+            rich.MofNCompleteColumn(),
+            rich.TimeRemainingColumn(compact=True),
+            console=terminal.err,
+            disable=terminal.quiet or not terminal.err.is_terminal,
+            transient=True,
+        )
+        self._task = self._bars.add_task("lines", total=total)
+
+    def __enter__(self) -> LineBar:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bars.stop()
+
+    def report(self, written: int) -> None:
+        """Called as lines are written."""
+        self._bars.update(self._task, completed=written)

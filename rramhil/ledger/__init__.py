@@ -11,7 +11,9 @@ from rramhil.ledger.schema import HIGH_VOLTS as HIGH_VOLTS
 from rramhil.ledger.schema import Entry as Entry
 from rramhil.ledger.schema import LedgerError as LedgerError
 from rramhil.ledger.schema import Row as Row
+from rramhil.ledger.table import BYTES_PER_LINE as BYTES_PER_LINE
 from rramhil.ledger.table import export as export
+from rramhil.ledger.table import lines_of as lines_of
 from rramhil.ledger.tally import Totals as Totals
 from rramhil.ledger.tally import Wear as Wear
 from rramhil.ledger.writer import Ledger as Ledger

@@ -130,6 +130,15 @@ class LedgerReader:
             raise LedgerError(f"{self.path} has no row {number}; its last is {self.last_row}")
         return _as_row(found[0])
 
+    def cell_count(self, ops: tuple[str, ...], run: str | None = None) -> int:
+        """Cells of all calls of the kinds `ops` (of one run), each call counted once."""
+        marks = ", ".join("?" * len(ops))
+        mine = "" if run is None else " AND run = ?"
+        sql = (
+            f"SELECT coalesce(sum(cells), 0) FROM entries WHERE op IN ({marks}) AND intent IS NULL"
+        )
+        return int(self._query(sql + mine, (*ops, *(() if run is None else (run,))))[0][0])
+
     def rows(
         self,
         run: str | None = None,
@@ -333,6 +342,7 @@ class LedgerReader:
         done = [row for row in sums if row[1] == "done"]
         pulses = {k: sum(r[4] for r in done if r[0] == "apply" and r[2] == k.value) for k in Kind}
         reads = sum(r[4] for r in done if r[0] == "read")
+        sent = sum(pulses.values())
         for row in self.rows(run, first - 1, last, ops=("program",)):
             counts = row.decode("sets", "resets", "reads") if row.phase == "done" else {}
             pulses[Kind.SET] += int(counts["sets"].sum()) if counts else 0
@@ -342,6 +352,7 @@ class LedgerReader:
             device_seconds=float(sum(r[6] for r in sums)),
             waiting_seconds=float(sum(r[6] for r in sums if r[0] == "sleep")),
             pulses=pulses,
+            unpriced=sum(pulses.values()) - sent,
             reads=int(reads),
             products=int(sum(r[4] for r in done if r[0] == "mvm")),
             calls=int(sum(r[3] for r in sums)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,30 @@ _INTEGERS = {"row", "session", "cell"}
 _OPS = ("read", "apply", "program")
 _ROW_GROUP = 200_000
 
+BYTES_PER_LINE = {"csv": 134, "parquet": 3}
+"""About what a cell-transaction takes in a file: the quickstart's, measured."""
+
 Table = Mapping[str, Any]
 
 
-def export(reader: LedgerReader, path: Path | str, to: str, run: str | None = None) -> int:
+def lines_of(reader: LedgerReader, run: str | None = None) -> int:
+    """How many cell-transactions `export` would write, without decoding any."""
+    return reader.cell_count(_OPS, run)
+
+
+def export(
+    reader: LedgerReader,
+    path: Path | str,
+    to: str,
+    run: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> int:
     """Write the cell-transactions of a ledger (of one run) to `path`; returns how many.
 
     Columns: PER_CALL and PER_CELL, in SI units. `row` and `phase` of a pulse are the row of its
     intent and the phase of its outcome ('intent' where there is none); `siemens` is empty for
-    pulses and refused calls. Raises `LedgerError` in one sentence, also for a ledger that does
-    not verify; then `path` is as it was.
+    pulses and refused calls. `progress` hears of the lines written so far. Raises `LedgerError` in
+    one sentence, also for a ledger that does not verify; then `path` is as it was.
     """
     if to not in FORMATS:
         raise LedgerError(f"cannot export to {to!r}; choose {' or '.join(FORMATS)}")
@@ -41,6 +55,8 @@ def export(reader: LedgerReader, path: Path | str, to: str, run: str | None = No
             f"{verdict.sentence}, so nothing is exported from it; restore the ledger from a copy"
         )
     tables = _tables(reader.rows(run, ops=_OPS))
+    if progress is not None:
+        tables = _followed(tables, progress)
     write = _write_csv if to == "csv" else _write_parquet
     try:
         with _whole_or_not_at_all(Path(path)) as file:
@@ -77,6 +93,14 @@ def _tables(rows: Iterable[Row]) -> Iterator[Table]:
         intent = None
     if intent is not None:
         yield _table(intent, None)
+
+
+def _followed(tables: Iterable[Table], progress: Callable[[int], None]) -> Iterator[Table]:
+    written = 0
+    for table in tables:
+        yield table
+        written += table["count"]
+        progress(written)
 
 
 def _table(asked: Row, outcome: Row | None) -> Table:

@@ -108,12 +108,15 @@ class Totals:
 
     `device_seconds` is the time inside calls and sleeps by the device's clock, `waiting_seconds`
     the part of it in sleeps; `volt_seconds` is |volts| x seconds over all cells; `joules` (of the
-    pulses), `read_joules` and `product_joules` are estimates, see `tally.Energy`.
+    pulses), `read_joules` and `product_joules` are estimates, see `tally.Energy`. `unpriced`: those
+    of the pulses that a write-verify of the chip chose, of which the host knows neither joules
+    nor volt-seconds.
     """
 
     device_seconds: float
     waiting_seconds: float
     pulses: Mapping[Kind, int]
+    unpriced: int
     reads: int
     products: int
     calls: int

@@ -60,9 +60,13 @@ def cost_table(result: RunResult) -> Element:
     ]
     for words, field, shown in _COST_LINES:
         values = [None if row.cost is None else getattr(row.cost, field) for row in rows]
-        if field in _ALWAYS or any(values):
-            cells = [number(v, "" if v is None else shown(v)) for v in values]
-            lines.append([words, *cells])
+        unknown = [field in _PRICES and _unpriced(row.cost) for row in rows]
+        if field in _ALWAYS or any(values) or any(unknown):
+            told = [
+                _at_least(v, shown) if u else _told(v, shown)
+                for v, u in zip(values, unknown, strict=True)
+            ]
+            lines.append([words, *told])
     return table(["", *(row.title for row in rows)], lines, class_="numbers")
 
 
@@ -70,6 +74,23 @@ _ALWAYS = frozenset(Cost.model_fields) & {
     "device_seconds", "host_seconds", "pulses", "reads", "digital_parameters", "index_bits",
     "images", "labels", "joules_estimate",
 }  # fmt: skip
+
+
+_PRICES = ("joules_estimate", "high_voltage_volt_seconds")
+
+
+def _unpriced(cost: Cost | None) -> bool:
+    """Whether the chip chose pulses by itself, whose voltages the host does not know."""
+    return cost is not None and cost.unpriced_pulses > 0
+
+
+def _told(value: float | None, shown: Callable[[float], str]) -> Element:
+    return number(value, "" if value is None else shown(value))
+
+
+def _at_least(value: float | None, shown: Callable[[float], str]) -> Element:
+    """A price of which a part is not known."""
+    return element("span", f"more than {shown(value)}" if value else "not known")
 
 
 def _interval(row: SummaryRow) -> Element:

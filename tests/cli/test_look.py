@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 from cli_calls import Call, error_of, json_of, made_up_result, stored
+from fakes import FakeDie
 
 from rramhil.cli.errors import WRONG_INPUT
+from rramhil.cli.look import Format, _expectation
 from rramhil.job.folder import runs_folder
 from rramhil.job.result import Accuracies, Outcome, RunResult, StepResult
+from rramhil.journal import Journal
+from rramhil.ledger import Ledger
 
 
 def test_no_runs_yet(rramhil: Call) -> None:
@@ -80,6 +85,7 @@ def test_export_replaces_nothing_unasked(
     done = rramhil("export", "last", "--to", "csv", "--out", str(target), "--json")
     assert json_of(done) == {
         "run": ledger_of_a_run.run,
+        "ledger": ledger_of_a_run.ledger,
         "file": str(target),
         "cell_transactions": 6,
     }
@@ -87,6 +93,32 @@ def test_export_replaces_nothing_unasked(
     assert len(lines) == 1 + 6
     assert "--force" in error_of(rramhil("export", "last", "--to", "csv", "--out", str(target)))
     assert rramhil("export", "last", "--to", "csv", "--out", str(target), "--force").exit_code == 0
+
+
+def test_export_takes_what_ledger_verify_takes(
+    rramhil: Call, tmp_path: Path, ledger_of_a_run: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run's lines alone for a run; all on the die for its serial, ledger or folder."""
+    monkeypatch.chdir(tmp_path)
+    with Journal(FakeDie(), Ledger.open(Path(ledger_of_a_run.ledger).parent, "fake-0"), "b") as die:
+        die.read(np.arange(3))
+    ledger = Path(ledger_of_a_run.ledger)
+    for which, lines in (
+        (ledger_of_a_run.run, 6), ("fake-0", 9), (str(ledger), 9), (str(ledger.parent), 9),
+    ):  # fmt: skip
+        done = rramhil("export", which, "--to", "csv", "--force", "--json")
+        assert json_of(done)["cell_transactions"] == lines, done.stderr
+        assert f"{lines} cell-transactions, about 0 MB of csv" in done.stderr
+    assert (tmp_path / "fake-0.csv").is_file()
+    assert (tmp_path / f"{ledger_of_a_run.run}.csv").is_file()
+    assert "is no ledger file, no die in" in error_of(rramhil("export", "fake-1", "--to", "csv"))
+
+
+def test_a_large_csv_is_announced_with_what_would_be_smaller() -> None:
+    assert "make" not in _expectation(1000, Format.csv)
+    said = _expectation(2_400_000, Format.csv)
+    assert "2,400,000 cell-transactions, about 322 MB of csv; --to parquet makes about 7 MB" in said
+    assert "csv" not in _expectation(2_400_000, Format.parquet)
 
 
 def test_export_to_parquet(rramhil: Call, tmp_path: Path, ledger_of_a_run: RunResult) -> None:

@@ -61,6 +61,8 @@ def test_the_chip_programs_and_refreshes_a_network(tmp_path: Path) -> None:
     assert run.is_finished
     program, refresh = run.result.steps[1:]
     cells = program.findings["rewritten"]
+    assert program.cost.unpriced_pulses == program.cost.pulses
+    assert run.result.steps[0].cost.unpriced_pulses == 0
     assert isinstance(cells, int)
     assert program.cost.pulses == round(program.findings["pulses_per_cell"] * 1280)
     assert program.cost.pulses > cells > 500

@@ -20,6 +20,7 @@ from rramhil.job.result import Accuracies, RunResult
 from rramhil.report import build, summary_table
 from rramhil.report.cells import layout_of, level_yields, states_of
 from rramhil.report.contents import read_contents
+from rramhil.report.tables import cost_table
 from rramhil.schema import FileError
 
 
@@ -301,3 +302,20 @@ def test_importing_the_package_draws_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_price_of_pulses_that_the_chip_chose_is_never_shown_as_nothing(folder: Path) -> None:
+    result = RunResult.model_validate_json((folder / "result.json").read_bytes())
+
+    def lines(**changes: object) -> dict[str, str]:
+        cost = {**result.cost, "rvw": result.cost["rvw"].model_copy(update=changes)}
+        shown = cost_table(result.model_copy(update={"cost": cost}))
+        texts = ["|".join(line.itertext()) for line in shown.iter("tr")]
+        return {word: next(t for t in texts if word in t) for word in ("Energy of", "Wear")}
+
+    before = lines()
+    assert not any("known" in line or "more than" in line for line in before.values())
+    some = lines(unpriced_pulses=1000)
+    assert all("more than" in line for line in some.values())
+    nothing = lines(unpriced_pulses=81_243, joules_estimate=0.0, high_voltage_volt_seconds=0.0)
+    assert all("not known" in line for line in nothing.values())

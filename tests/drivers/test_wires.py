@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from rramhil.address import open_device
 from rramhil.device import Kind, Pulse
 from rramhil_drivers.emulator.chipfile import ChipFile, load_chip
 from rramhil_drivers.emulator.die import EmulatedDie
 from rramhil_drivers.emulator.periphery import Wires
 from rramhil_drivers.emulator.wires import Ladder, effective, noise_share, path_ohms
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 F64 = NDArray[np.float64]
 GROUND = -1
@@ -352,3 +357,23 @@ def test_wires_that_contradict_themselves_or_the_converter_are_refused() -> None
         wires("columns").check_converter(wide, 256)
     wires("columns").check_converter(macro, 256)
     wires("crossed").check_converter(wide, 256)
+
+
+def test_the_wires_of_the_page_switch_on_as_it_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "emulator.md").read_text()
+    (table,) = re.findall(r"```toml\n(\[wires\].*?)```", page, re.S)
+    shown = re.search(r"reads ([\d.]+) uS, one in the last row ([\d.]+) uS", page)
+    assert shown is not None
+    preset = (ROOT / "fixtures" / "chips" / "40nm.toml").read_text()
+    (tmp_path / "mychip.toml").write_text(f"{preset}\n{table}")
+    plain = open_device("emulator:40nm?tiles=1")
+    wired = open_device(f"emulator:{tmp_path}/mychip.toml?tiles=1")
+    assert isinstance(wired, EmulatedDie)
+    assert wired._wires is not None
+    ends = wired.spec.cells(0, [0, 255], 3)
+    held = wired._wires.read(ends, np.full(2, 200e-6, np.float32))
+    assert np.round(held * 1e6, 1) == pytest.approx([float(text) for text in shown.groups()])
+    cells = plain.spec.cells(0, np.arange(256), 3)
+    for device in (plain, wired):
+        device.apply(Pulse(Kind.SET, cells, 2.0, 3.0, seconds=200e-9))
+    assert np.median(wired.read(cells) / plain.read(cells)) < 0.8

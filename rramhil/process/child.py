@@ -100,9 +100,8 @@ class _Host:
         try:
             start = receive(self.ends.calls).values
             self.journal = connect(start, self._switched)
-            if (
-                not self.journal.spec.volatile
-            ):  # else it has no lease either, and its serial no owner
+            # A volatile die has no lease, and its serial no owner.
+            if not self.journal.spec.volatile:
                 self._listen(self.journal.spec.serial)
             values = {"spec": self.journal.spec, "ledger": str(self.journal.ledger.path)}
             counts = hasattr(bare(self.journal), "pulses_counted")

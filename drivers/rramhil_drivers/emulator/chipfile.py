@@ -28,7 +28,6 @@ from rramhil_drivers.emulator.ageing_laws import (
     Retention,
 )
 from rramhil_drivers.emulator.periphery import (
-    MOST_EXPONENT,
     Columns,
     Converter,
     Geometry,
@@ -49,6 +48,8 @@ from rramhil_drivers.emulator.periphery import (
 )
 
 MOST_LOST_VOLTS = 3.0
+MOST_FLOOR_EXPONENT = 70.0
+"""e to this, times `depth`, is still a float32."""
 MOST_LN_SCALE = 127 / 64
 """Of what the emulated cells' small integers hold (see `pulsed`), as `MOST_SIEMENS`."""
 Law = Literal["multiplicative", "lognormal", "share_of_range"]
@@ -209,7 +210,7 @@ class HighResistance(Sourced):
                 f"{self.highest_siemens:g}; swap them"
             )
         reach = abs(self.reference_volts) + MOST_LOST_VOLTS
-        if reach * (1 / self.scale_volts + self.per_volt) > MOST_EXPONENT:
+        if reach * (1 / self.scale_volts + self.per_volt) > MOST_FLOOR_EXPONENT:
             raise ValueError(
                 f"the floor {self.reference_volts:g} V below reference_volts is not finite; lower "
                 "reference_volts or per_volt, or raise scale_volts"

@@ -220,9 +220,12 @@ class Run:
             finally:
                 self._end_session(device, log, outcome, reason)
         finally:
-            # Whatever could not be noted, on a full disk say, the outputs go off.
-            device.close()
-            self._end(outcome, reason if outcome == "failed" else None)
+            # Whatever could not be noted, on a full disk say, the outputs go off; and whatever
+            # breaks off closing, the second Ctrl-C say, the run does not stay "running".
+            try:
+                device.close()
+            finally:
+                self._end(outcome, reason if outcome == "failed" else None)
 
     def _check_silicon(self, device: Connected) -> None:
         """Refuse to go on with a chip that has never been pulsed when this run pulsed one."""
@@ -248,7 +251,11 @@ class Run:
 
     def _end(self, outcome: Outcome, error: str | None) -> None:
         self.result.outcome, self.result.error = outcome, error
-        self.folder_of.save_result(self.result)
+        try:
+            self.folder_of.save_result(self.result)
+        except KeyboardInterrupt:  # it is raised once
+            self.folder_of.save_result(self.result)
+            raise
 
 
 def _connect(run: Run) -> Connected:

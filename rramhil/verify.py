@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from rramhil.device import Bools, Cells, Device, Floats, Kind, Pulse, PulseLimits, Refused, Spec
+from rramhil.rounds import Counts, Outcome, Round
 from rramhil.schema import Seconds, Strict, Volts
 
-Counts = NDArray[np.int32]
 PulseVolts = Annotated[Volts, Field(ge=0)]
 PulseSeconds = Annotated[Seconds, Field(gt=0)]
 
@@ -213,23 +213,6 @@ class State:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Round:
-    """What one round did. `open_cells`: not in their window yet, and not given up."""
-
-    number: int
-    siemens: Floats
-    inside: Bools
-    given_up: Bools
-    sets: Counts
-    resets: Counts
-
-    @property
-    def open_cells(self) -> int:
-        """Cells that the next round will pulse."""
-        return int(np.count_nonzero(~self.inside & ~self.given_up))
-
-
 def next_pulses(
     cells: Cells,
     reading: Floats,
@@ -259,38 +242,44 @@ def next_pulses(
         ended = raise_ & (state.heading == 1)
         ended &= _next_gate(state.step, target, recipe, spec) > recipe.gate_stop_volts + 1e-9
         lower, raise_ = lower | ended, raise_ & ~ended
-    down, up = np.flatnonzero(lower), np.flatnonzero(raise_)
-    heading, step, spent = state.heading.copy(), state.step.copy(), state.spent
-    coarse = state.coarse
+    heading, step = _onwards(state, lower, raise_)
+    coarse, spent = state.coarse, state.spent
     pulses = []
+    down, up = np.flatnonzero(lower), np.flatnonzero(raise_)
     if down.size:
-        step[down] = _next_step(step[down], heading[down] == -1)
-        lines = _reset_volts(step[down], None if first is None else first[down], recipe, bias)
-        pulses.append(reset_pulse(cells[down], lines, bias, spec))
+        begins = None if first is None else first.take(down)
+        lines = _reset_volts(step.take(down), begins, recipe, bias)
+        pulses.append(reset_pulse(cells.take(down), lines, bias, spec))
     if up.size:
-        steps = _next_step(step[up], heading[up] == 1)
-        roughly = coarse[up] if coarse.any() else None
+        steps, nominal = step.take(up), target.gate_volts.take(up)
+        roughly = coarse.take(up) if coarse.any() else None
         if roughly is not None:
             steps[roughly] = -1
-        volts, gates = _set_volts(steps, roughly, target.gate_volts[up], recipe, bias, spec)
-        past = (steps > 0) & _beyond(gates, recipe, spec)
-        if past.any():
-            spent = spent.copy()
-            spent[up[past]] = True
-            raise_[up[past]] = False
-            within = np.flatnonzero(~past)
+        volts, gates = _set_volts(steps, roughly, nominal, recipe, bias, spec)
+        past = _beyond(gates, recipe, spec)
+        past = None if past is None else past & (steps > 0)
+        if past is not None and past.any():
+            ended = up[past]
+            spent, within = spent.copy(), ~past
+            spent[ended], raise_[ended] = True, False
+            heading[ended], step[ended] = state.heading[ended], state.step[ended]
             up, steps, volts, gates = up[within], steps[within], volts[within], gates[within]
-        step[up] = steps
-        coarse = coarse & ~raise_ if roughly is not None else coarse
+        if roughly is not None:
+            step[up] = steps
+            coarse = coarse & ~raise_
         if up.size:
-            pulses.append(set_pulse(cells[up], volts, gates, bias, spec))
-    heading[down], heading[up] = -1, 1
-    return pulses, State(heading, step, coarse, state.sets + raise_, state.resets + lower, spent)
+            pulses.append(set_pulse(cells.take(up), volts, gates, bias, spec))
+    sets = state.sets + raise_.view(np.int8)
+    return pulses, State(heading, step, coarse, sets, state.resets + lower.view(np.int8), spent)
 
 
-def _next_step(step: Counts, same: Bools) -> Counts:
-    """Pulses since the heading changed: one more where it stays the `same`, else 0."""
-    return (step + 1) * same
+def _onwards(state: State, lower: Bools, raise_: Bools) -> tuple[NDArray[np.int8], Counts]:
+    """Heading and step of cells that are pulsed this way: one further, or 0 where they turn."""
+    way = raise_.view(np.int8) - lower.view(np.int8)
+    step = (state.step + 1) * (state.heading == way).view(np.int8)
+    if way.all():
+        return way, step
+    return np.where(way, way, state.heading), np.where(way, step, state.step)
 
 
 def _reset_volts(step: Counts, first: Bools | None, recipe: Recipe, bias: Bias) -> Floats:
@@ -337,11 +326,11 @@ def _lowest_gate(spec: Spec) -> float:
     return gate.low if gate.step == 0 else float(np.ceil(gate.low / gate.step - 1e-3)) * gate.step
 
 
-def _beyond(gates: Floats, recipe: Recipe, spec: Spec) -> Bools:
-    """Where a gate ramp lies above the device's range."""
+def _beyond(gates: Floats, recipe: Recipe, spec: Spec) -> Bools | None:
+    """Where a gate ramp lies above the device's range; None without a ramp or a range."""
     gate = _limits(spec, Kind.SET).gate_volts if isinstance(recipe, ISPP) else None
     if gate is None:
-        return np.zeros(gates.size, bool)
+        return None
     return np.asarray(gate.snap(gates) > gate.high + 1e-9)
 
 
@@ -383,9 +372,7 @@ def program(
     """
     bias = bias or Bias()
     state = State.fresh(cells.size, coarse=recipe.first_reset and isinstance(recipe, SDR))
-    siemens = np.full(cells.size, np.nan, np.float32)
-    inside, given_up = np.zeros(cells.size, bool), np.zeros(cells.size, bool)
-    sets, resets = np.zeros(cells.size, np.int32), np.zeros(cells.size, np.int32)
+    settled = Outcome.none(cells.size)
     open_, going, window = np.arange(cells.size), cells, target.for_readings()
     number = 0
     while True:
@@ -395,17 +382,16 @@ def program(
             hit &= state.heading != 0
         lost = (state.sets + state.resets >= recipe.max_pulses) | state.spent | np.isnan(reading)
         lost &= ~hit
-        siemens[open_], inside[open_], given_up[open_] = reading, hit, lost
-        sets[open_], resets[open_] = state.sets, state.resets
-        yield Round(
-            number, siemens.copy(), inside.copy(), given_up.copy(), sets.copy(), resets.copy()
-        )
-        left = np.flatnonzero(~(hit | lost))
+        now = Outcome(reading, hit, lost, state.sets, state.resets)
+        yield Round(number, settled, open_, now)
+        over = hit | lost
+        left = np.flatnonzero(~over)
+        if left.size < open_.size:
+            settled.settle(open_, now, np.flatnonzero(over))
+            open_, going, reading = open_.take(left), going.take(left), reading.take(left)
+            window, state = window.take(left), state.take(left)
         if not left.size:
             return
-        if left.size < open_.size:
-            open_, going, reading = open_[left], going[left], reading[left]
-            window, state = window.take(left), state.take(left)
         pulses, state = next_pulses(going, reading, window, state, recipe, bias, device.spec)
         for pulse in pulses:
             device.apply(pulse)

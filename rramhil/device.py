@@ -85,6 +85,8 @@ class DeviceFault(DeviceError):
 
 # --------------------------------------------------------------------------- limits
 
+GRID_SLACK = 1e-3  # of a step: so far off the grid a setting may lie
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -104,15 +106,32 @@ class Range:
 
     def first_outside(self, values: ArrayLike) -> float | None:
         """The first value that is out of range, off the grid or not a number, or None."""
-        floats = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        floats = np.asarray(values, dtype=np.float64).reshape(-1)
         slack = 1e-9 * max(abs(self.low), abs(self.high))
         low, high = self.low - slack, self.high + slack
+        if not floats.size or self._are_good(floats, low, high):
+            return None
         good = (floats >= low) & (floats <= high)
         if self.step > 0:
             with np.errstate(invalid="ignore"):
                 codes = floats * (1 / self.step)
-                good &= np.abs(codes - np.rint(codes), out=codes) < 1e-3
+                good &= np.abs(codes - np.rint(codes), out=codes) < GRID_SLACK
         return None if good.all() else float(floats[np.argmin(good)])
+
+    def _are_good(self, floats: NDArray[np.float64], low: float, high: float) -> bool:
+        """Whether all lie within `low`..`high` and on the grid, in few passes. NaN never does."""
+        least, most = float(np.minimum.reduce(floats)), float(np.maximum.reduce(floats))
+        if not (low <= least and most <= high):
+            return False
+        if self.step <= 0:
+            return True
+        if least == most:
+            code = least * (1 / self.step)
+            return abs(code - round(code)) < GRID_SLACK
+        codes = floats * (1 / self.step)
+        codes -= np.rint(codes)
+        off = max(float(np.maximum.reduce(codes)), -float(np.minimum.reduce(codes)))
+        return off < GRID_SLACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +256,7 @@ class Spec:
     def check_cells(self, cells: ArrayLike) -> Cells:
         """`cells` as int64, or ValueError (shape, type), or `Refused` (address, repeated)."""
         flat = np.asarray(cells)
-        if flat.ndim != 1 or not (np.issubdtype(flat.dtype, np.integer) or flat.size == 0):
+        if flat.ndim != 1 or not (flat.dtype.kind in "iu" or flat.size == 0):
             raise ValueError(
                 f"cells must be a one-dimensional array of integers, not {flat.dtype} of shape "
                 f"{flat.shape}; spec.cells(tile, row, column) makes one"
@@ -348,7 +367,7 @@ class Pulse:
         limit_amps: ArrayLike | None = None,
     ) -> None:
         flat = np.asarray(cells)
-        if flat.ndim != 1 or not (np.issubdtype(flat.dtype, np.integer) or flat.size == 0):
+        if flat.ndim != 1 or not (flat.dtype.kind in "iu" or flat.size == 0):
             raise ValueError(f"cells must be a one-dimensional array of integers, not {flat.shape}")
         put = object.__setattr__
         put(self, "kind", Kind(kind))

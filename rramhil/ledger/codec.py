@@ -25,7 +25,7 @@ NAMES = (
 )  # fmt: skip
 _DTYPES = ("u1", "<u2", "<u4", "<i4", "<i8", "<f4", "<f8", "?")
 _DTYPE_OF = {np.dtype(t).newbyteorder("="): i for i, t in enumerate(_DTYPES)}
-_BITS_OF = {4: np.dtype(np.int32), 8: np.dtype(np.int64)}
+_BITS_OF: dict[int, np.dtype[Any]] = {4: np.dtype(np.int32), 8: np.dtype(np.int64)}
 _RAW, _CONST, _RANGE, _BITS, _STEPS, _GRID, _LIST = range(7)
 _HEAD = struct.Struct("<BBBBI")
 _INF, _NAN = 0xFFFE, 0xFFFF

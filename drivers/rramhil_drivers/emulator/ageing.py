@@ -40,22 +40,40 @@ class RelaxationLaw:
         early = np.interp(x, at, [law.early[0], *law.early])
         self._early, self._late = as_f32(early), as_f32(np.sqrt(1 - early**2))
 
-    def rows(self, age_seconds: NDArray[np.float64]) -> NDArray[np.int32]:
+    def rows(self, age_seconds: NDArray[np.float64]) -> NDArray[np.intp]:
         """The row of each age; 0: no change yet. Ages beyond the table are at its end."""
-        logarithm = np.log10(np.maximum(age_seconds, 10.0**self._first))
-        row = np.rint((logarithm - self._first) * ROWS_PER_DECADE)
-        return np.asarray(np.minimum(row, DECADES * ROWS_PER_DECADE), dtype=np.int32)
+        row = np.log10(np.maximum(age_seconds, 10.0**self._first))
+        row -= self._first
+        row *= ROWS_PER_DECADE
+        np.rint(row, out=row)
+        np.minimum(row, DECADES * ROWS_PER_DECADE, out=row)
+        return np.asarray(row, dtype=np.intp)
 
-    def change(self, g: F32, z: tuple[F32, F32], rows: NDArray[np.int32]) -> F32:
-        """Conductance change of cells written at `g` with their draws `z`, at the age of `rows`."""
-        level = (g * self._per_siemens + np.float32(0.5)).astype(np.int32)
-        index = rows * np.int32(LEVELS) + np.minimum(level, np.int32(LEVELS - 1))
-        n = self._early.take(rows) * z[0] + self._late.take(rows) * z[1]
-        sided = 2 * index + (n > 0)
+    def change(self, g: F32, z: tuple[F32, F32], rows: NDArray[np.intp]) -> F32:
+        """Conductance change of cells written at `g` with their draws `z`, at the age of `rows`.
+
+        In row 0 it is 0.
+        """
+        level = g * self._per_siemens
+        level += np.float32(0.5)
+        index = np.minimum(level, np.float32(LEVELS - 0.5), out=level).astype(np.intp)
+        index += rows * LEVELS
+        n = self._early.take(rows)
+        n *= z[0]
+        late = self._late.take(rows)
+        late *= z[1]
+        n += late
+        sided = index + index
+        sided += n > 0
+        change = np.multiply(n, n, out=late)
+        change *= self._tail.take(sided)
+        np.exp(np.minimum(change, np.float32(30), out=change), out=change)
+        change *= n
         largest = np.float32(self.law.largest)
-        heavy = n * np.exp(np.minimum(self._tail.take(sided) * n * n, np.float32(30)))
-        np.clip(heavy, -largest, largest, out=heavy)
-        return as_f32(self._middle.take(index) + self._spread.take(sided) * heavy)
+        np.clip(change, -largest, largest, out=change)
+        change *= self._spread.take(sided)
+        change += self._middle.take(index)
+        return change
 
 
 def _tables(law: Relaxation) -> list[NDArray[np.float64]]:

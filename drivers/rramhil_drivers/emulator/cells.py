@@ -51,6 +51,8 @@ class CellArray(ABC):
 
     def wake(self, cells: Cells) -> None:
         """Give the tiles of `cells` their fixed parameters and birth state, once."""
+        if self.awake.all():
+            return
         first, last = int(cells.min()) // self.tile_cells, int(cells.max()) // self.tile_cells
         if self.awake[first : last + 1].all():
             return
@@ -90,7 +92,8 @@ class CellArray(ABC):
 
     def count(self, pulse: Pulse) -> None:
         """The silicon's own count: one more pulse on each cell."""
-        self.counts[pulse.kind][pulse.cells] += 1
+        counts = self.counts[pulse.kind]
+        counts[pulse.cells] = counts.take(pulse.cells) + counts.dtype.type(1)
 
     def counted(self, kind: Kind) -> Ints:
         """Pulses of `kind` that each cell has seen, int64 of shape (cells,)."""

@@ -38,7 +38,7 @@ from rramhil_drivers.emulator.statistical import StatisticalCells
 from rramhil_drivers.emulator.thermal import TEMPERATURE, Thermal
 from rramhil_drivers.emulator.wires import TileWires
 
-STATE_VERSION = 6  # also when the same die number comes to mean other cells
+STATE_VERSION = 7  # also when the same die number comes to mean other cells
 
 
 class VirtualClock(Clock):

@@ -106,9 +106,11 @@ class Range:
 
     def first_outside(self, values: ArrayLike) -> float | None:
         """The first value that is out of range, off the grid or not a number, or None."""
-        floats = np.asarray(values, dtype=np.float64).reshape(-1)
         slack = 1e-9 * max(abs(self.low), abs(self.high))
         low, high = self.low - slack, self.high + slack
+        if isinstance(values, float) and self.step <= 0:  # a pulse width
+            return None if low <= values <= high else values
+        floats = np.asarray(values, dtype=np.float64).reshape(-1)
         if not floats.size or self._are_good(floats, low, high):
             return None
         good = (floats >= low) & (floats <= high)

@@ -31,7 +31,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from rramhil.device import Bools, Cells, Device, Floats, Kind, Pulse, PulseLimits, Refused, Spec
+from rramhil.device import (
+    Bools,
+    Cells,
+    Device,
+    Floats,
+    Kind,
+    Pulse,
+    PulseLimits,
+    Range,
+    Refused,
+    Spec,
+)
 from rramhil.rounds import Counts, Outcome, Round
 from rramhil.schema import Seconds, Strict, Volts
 
@@ -86,11 +97,6 @@ class Ramp(Strict):
     def _rising(self) -> Ramp:
         check_rise(self.start, self.step, self.stop, "the ")
         return self
-
-    def at(self, count: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Volts of pulse number `count` (from 0) of the ramp."""
-        volts: NDArray[np.float64] = np.minimum(self.start + self.step * count, self.stop)
-        return volts
 
 
 class _Recipe(Strict):
@@ -248,14 +254,15 @@ def next_pulses(
     down, up = np.flatnonzero(lower), np.flatnonzero(raise_)
     if down.size:
         begins = None if first is None else first.take(down)
-        lines = _reset_volts(step.take(down), begins, recipe, bias)
-        pulses.append(reset_pulse(cells.take(down), lines, bias, spec))
+        grid = _limits(spec, Kind.RESET).volts
+        lines = _reset_volts(step.take(down), begins, recipe, bias, grid)
+        pulses.append(_reset_on_grid(cells.take(down), lines, bias, spec))
     if up.size:
         steps, nominal = step.take(up), target.gate_volts.take(up)
         roughly = coarse.take(up) if coarse.any() else None
         if roughly is not None:
             steps[roughly] = -1
-        volts, gates = _set_volts(steps, roughly, nominal, recipe, bias, spec)
+        gates = _gates(steps, nominal, recipe, spec)
         past = _beyond(gates, recipe, spec)
         past = None if past is None else past & (steps > 0)
         if past is not None and past.any():
@@ -263,12 +270,14 @@ def next_pulses(
             spent, within = spent.copy(), ~past
             spent[ended], raise_[ended] = True, False
             heading[ended], step[ended] = state.heading[ended], state.step[ended]
-            up, steps, volts, gates = up[within], steps[within], volts[within], gates[within]
+            up, steps, gates = up[within], steps[within], gates[within]
+            roughly = None if roughly is None else roughly[within]
         if roughly is not None:
             step[up] = steps
             coarse = coarse & ~raise_
         if up.size:
-            pulses.append(set_pulse(cells.take(up), volts, gates, bias, spec))
+            volts = _set_volts(steps, roughly, recipe, bias, _limits(spec, Kind.SET).volts)
+            pulses.append(_set_on_grid(cells.take(up), volts, gates, bias, spec))
     sets = state.sets + raise_.view(np.int8)
     return pulses, State(heading, step, coarse, sets, state.resets + lower.view(np.int8), spent)
 
@@ -282,27 +291,43 @@ def _onwards(state: State, lower: Bools, raise_: Bools) -> tuple[NDArray[np.int8
     return np.where(way, way, state.heading), np.where(way, step, state.step)
 
 
-def _reset_volts(step: Counts, first: Bools | None, recipe: Recipe, bias: Bias) -> Floats:
+def _reset_volts(
+    step: Counts, first: Bools | None, recipe: Recipe, bias: Bias, grid: Range
+) -> Floats:
+    """SL volts of a RESET, on `grid`."""
     if not isinstance(recipe, SDR):
-        ramp = bias.reset_volts + bias.reset_step_volts * step
-        return np.asarray(np.minimum(ramp, bias.reset_stop_volts))
+        start, rise, stop = bias.reset_volts, bias.reset_step_volts, bias.reset_stop_volts
+        return _on_ramp(start, rise, stop, step, grid)
     fine, stop = recipe.fine_reset, max(recipe.fine_reset.stop, bias.reset_stop_volts)
-    volts = np.asarray(np.minimum(fine.start + fine.step * step, stop))
-    return volts if first is None else np.where(first, bias.reset_volts, volts)
+    volts = _on_ramp(fine.start, fine.step, stop, step, grid)
+    return volts if first is None else np.where(first, grid.snap(bias.reset_volts), volts)
 
 
 def _set_volts(
-    step: Counts, coarse: Bools | None, nominal: Floats, recipe: Recipe, bias: Bias, spec: Spec
-) -> tuple[Floats, Floats]:
-    full = np.full(step.size, bias.set_volts)
-    if isinstance(recipe, SDR):
-        if coarse is None:
-            return recipe.fine_set.at(step), nominal
-        return np.where(coarse, full, recipe.fine_set.at(np.maximum(step, 0))), nominal
-    if isinstance(recipe, FPPV):
-        return full, nominal
-    start = _ramp_start(nominal, recipe, spec)
-    return full, start + recipe.gate_step_volts * np.maximum(step, 0)
+    step: Counts, coarse: Bools | None, recipe: Recipe, bias: Bias, grid: Range
+) -> Floats:
+    """BL volts of a SET, on `grid`; of shape () where they are the same for all cells."""
+    full = grid.snap(bias.set_volts)
+    if not isinstance(recipe, SDR):
+        return full
+    ramp = recipe.fine_set
+    if coarse is None:
+        return _on_ramp(ramp.start, ramp.step, ramp.stop, step, grid)
+    fine = _on_ramp(ramp.start, ramp.step, ramp.stop, np.maximum(step, 0), grid)
+    return np.where(coarse, full, fine)
+
+
+def _on_ramp(start: float, rise: float, stop: float, count: Counts, grid: Range) -> Floats:
+    """Volts of pulse number `count` of a ramp, on `grid`: few numbers, so they are looked up."""
+    numbers = np.arange(int(count.max(initial=0)) + 1)
+    return grid.snap(np.minimum(start + rise * numbers, stop)).take(count)
+
+
+def _gates(step: Counts, nominal: Floats, recipe: Recipe, spec: Spec) -> Floats:
+    """Gate volts of a SET: the level's, or those of a ramp."""
+    if not isinstance(recipe, ISPP):
+        return nominal
+    return _ramp_start(nominal, recipe, spec) + recipe.gate_step_volts * np.maximum(step, 0)
 
 
 def _ramp_start(nominal: Floats, recipe: ISPP, spec: Spec) -> NDArray[np.float64]:
@@ -336,18 +361,26 @@ def _beyond(gates: Floats, recipe: Recipe, spec: Spec) -> Bools | None:
 
 def set_pulse(cells: Cells, volts: Floats, gates: Floats, bias: Bias, spec: Spec) -> Pulse:
     """A SET on the grid of `spec`."""
+    return _set_on_grid(cells, _limits(spec, Kind.SET).volts.snap(volts), gates, bias, spec)
+
+
+def _set_on_grid(cells: Cells, volts: Floats, gates: Floats, bias: Bias, spec: Spec) -> Pulse:
     limits = _limits(spec, Kind.SET)
     gate = None if limits.gate_volts is None else limits.gate_volts.snap(gates)
-    return Pulse(Kind.SET, cells, limits.volts.snap(volts), gate, seconds=bias.set_seconds)
+    return Pulse(Kind.SET, cells, volts, gate, seconds=bias.set_seconds)
 
 
 def reset_pulse(cells: Cells, volts: Floats, bias: Bias, spec: Spec) -> Pulse:
     """A RESET on the grid of `spec`."""
+    return _reset_on_grid(cells, _limits(spec, Kind.RESET).volts.snap(volts), bias, spec)
+
+
+def _reset_on_grid(cells: Cells, volts: Floats, bias: Bias, spec: Spec) -> Pulse:
     limits = _limits(spec, Kind.RESET)
     gate = None
     if limits.gate_volts is not None:
         gate = limits.gate_volts.snap(bias.reset_gate_volts)
-    return Pulse(Kind.RESET, cells, limits.volts.snap(volts), gate, seconds=bias.reset_seconds)
+    return Pulse(Kind.RESET, cells, volts, gate, seconds=bias.reset_seconds)
 
 
 def _limits(spec: Spec, kind: Kind) -> PulseLimits:

@@ -176,8 +176,9 @@ class Target:
         """This target with its windows in float32, which readings are: the same readings lie
         inside, because both ends are rounded inwards. Unchanged where nothing would be left."""
         low, high = self.low.astype(np.float32), self.high.astype(np.float32)
-        low = np.where(low < self.low, np.nextafter(low, np.float32(np.inf)), low)
-        high = np.where(high > self.high, np.nextafter(high, np.float32(-np.inf)), high)
+        under, over = np.flatnonzero(low < self.low), np.flatnonzero(high > self.high)
+        low[under] = np.nextafter(low[under], np.float32(np.inf))
+        high[over] = np.nextafter(high[over], np.float32(-np.inf))
         return Target(low, high, self.gate_volts) if bool(np.all(low <= high)) else self
 
 

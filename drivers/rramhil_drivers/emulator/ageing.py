@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from rramhil.device import Ints
 from rramhil_drivers.emulator.ageing_laws import Disturb, Endurance, Relaxation, Retention
 from rramhil_drivers.emulator.physics import F32, as_f32
 from rramhil_drivers.emulator.thermal import BOLTZMANN_EV
@@ -193,26 +194,29 @@ class Hops:
         return np.array(places, dtype=np.int64)
 
     def along_lines(
-        self, ones: NDArray[np.uint8], share: int, each: int, rng: np.random.Generator
+        self, codes: Ints, share: int, each: int, rng: np.random.Generator
     ) -> NDArray[np.int64]:
-        """As `among`, for lines of `each` cells: `ones` (vectors, lines) times `share` parts."""
-        vectors, places = np.cumsum(ones.sum(axis=1, dtype=np.int64)), []
-        unit = share * each
-        total = int(vectors[-1]) * unit if vectors.size else 0
+        """As `among`, for lines of `each` cells: bits of `codes` (vectors, lines) times `share`."""
+        flat = np.ascontiguousarray(codes).reshape(-1)
+        words = flat.view(np.uint64) if flat.nbytes % 8 == 0 else flat
+        ones, unit = np.bitwise_count(words), share * each
+        total = int(ones.sum(dtype=np.int64)) * unit
         if total and self.left <= 0:
             self.left = _until_next(rng)
+        places: list[int] = []
+        if total and self.left <= total:
+            ends, in_word = np.cumsum(ones, dtype=np.int64), flat.size // words.size
         while total and self.left <= total:
             passed = (self.left - 1) // unit
-            vector = int(np.searchsorted(vectors, passed, side="right"))
-            lines = np.cumsum(ones[vector], dtype=np.int64)
-            start = int(vectors[vector - 1]) if vector else 0
-            line = int(np.searchsorted(lines, passed - start, side="right"))
-            start += int(lines[line - 1]) if line else 0
-            within = (self.left - 1 - start * unit) // (share * int(ones[vector, line]))
-            places.append((vector * ones.shape[1] + line) * each + within)
+            word = int(np.searchsorted(ends, passed, side="right"))
+            bits = np.bitwise_count(flat[word * in_word : (word + 1) * in_word])
+            upto = np.cumsum(bits, dtype=np.int64) + int(ends[word]) - int(ones[word])
+            code = int(np.searchsorted(upto, passed, side="right"))
+            start, count = int(upto[code]) - int(bits[code]), int(bits[code])
+            within = (self.left - 1 - start * unit) // (share * count)
+            places.append((word * in_word + code) * each + within)
             self.left += _until_next(rng)
-        if total:
-            self.left -= total
+        self.left -= total
         return np.array(places, dtype=np.int64)
 
 

@@ -153,13 +153,12 @@ class CellArray(ABC):
         return np.empty(0, dtype=np.int64)
 
     def disturb_lines(
-        self, lines: Cells, ones: NDArray[np.uint8], volts: float, seconds: float, now: float,
-        noise: Noise,
-    ) -> Cells:  # fmt: skip
+        self, lines: Cells, codes: Ints, volts: float, seconds: float, now: float, noise: Noise
+    ) -> Cells:
         """What products do to the word lines that begin at the cells `lines`; the cells moved.
 
-        `ones` (vectors, lines): how often a vector puts `volts` on a line, for `seconds` each time.
-        Here: nothing.
+        `codes` (vectors, lines): each bit that is 1 puts `volts` on its line for `seconds`. Here:
+        nothing.
         """
         return np.empty(0, dtype=np.int64)
 

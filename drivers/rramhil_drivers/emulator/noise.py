@@ -78,7 +78,8 @@ def table_words(rng: np.random.Generator, count: int, size: int) -> NDArray[np.u
     """16 random bits for each of (count, size) numbers. Each of the `count` lines takes whole words
     of the generator, so that lines may be drawn in pieces."""
     words = -(-size // 4)
-    return rng.integers(0, 2**64, (count, words), dtype=np.uint64).view(np.uint16)[:, :size]
+    drawn: NDArray[np.uint64] = rng.bit_generator.random_raw(count * words)
+    return drawn.view(np.uint16).reshape(count, 4 * words)[:, :size]
 
 
 def normals_of(words: NDArray[np.uint16]) -> NDArray[np.float32]:

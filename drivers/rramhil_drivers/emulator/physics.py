@@ -196,9 +196,15 @@ def reset_drive(law: ResetLaw, seconds: float, gate_volts: F32, volts: F32) -> F
 def hrs_landing(law: HighResistance, drive: F32, ln_shift: Halves) -> F32:
     """Conductance after a full RESET at `drive` volts; `ln_shift` of the cell and the cycle."""
     over = drive - np.float32(law.reference_volts)
-    partial = 1 + np.float32(law.depth) * np.exp(over * np.float32(-1 / law.scale_volts))
-    landed = np.float32(law.siemens) * partial * np.exp(ln_shift - over * np.float32(law.per_volt))
-    return as_f32(np.clip(landed, law.lowest_siemens, law.highest_siemens))
+    partial = over * np.float32(-1 / law.scale_volts)
+    np.exp(partial, out=partial)
+    partial *= np.float32(law.depth)
+    partial += 1
+    over *= np.float32(law.per_volt)
+    landed = np.exp(np.subtract(ln_shift, over, out=over), out=over)
+    landed *= partial
+    landed *= np.float32(law.siemens)
+    return as_f32(np.clip(landed, law.lowest_siemens, law.highest_siemens, out=landed))
 
 
 class ResetCell(NamedTuple):

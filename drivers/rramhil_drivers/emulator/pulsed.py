@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rramhil.device import Cells, Kind, Pulse
+from rramhil.device import Cells, Ints, Kind, Pulse
 from rramhil_drivers.emulator.ageing import (
     PARTS,
     EffectiveTime,
@@ -234,14 +234,13 @@ class PulsedCells(CellArray):
         return self._hop(law, cells[places], now)
 
     def disturb_lines(
-        self, lines: Cells, ones: NDArray[np.uint8], volts: float, seconds: float, now: float,
-        noise: Noise,
-    ) -> Cells:  # fmt: skip
+        self, lines: Cells, codes: Ints, volts: float, seconds: float, now: float, noise: Noise
+    ) -> Cells:
         law = self.laws.disturb
         if law is None:
-            return super().disturb_lines(lines, ones, volts, seconds, now, noise)
+            return super().disturb_lines(lines, codes, volts, seconds, now, noise)
         share = round(seconds * hop_rate(law, volts) * PARTS)
-        places = self.hops.along_lines(ones, share, self.cols, noise.hop)
+        places = self.hops.along_lines(codes, share, self.cols, noise.hop)
         line, column = np.divmod(places, self.cols)
         return self._hop(law, lines[line % lines.size] + column, now)
 

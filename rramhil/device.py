@@ -148,7 +148,7 @@ class Spec:
     def check_cells(self, cells: ArrayLike) -> Cells:
         """`cells` as int64, or ValueError (shape, type), or `Refused` (address, repeated)."""
         flat = np.asarray(cells)
-        if flat.ndim != 1 or not (np.issubdtype(flat.dtype, np.integer) or flat.size == 0):
+        if flat.ndim != 1 or not (flat.dtype.kind in "iu" or flat.size == 0):
             raise ValueError(
                 f"cells must be a one-dimensional array of integers, not {flat.dtype} of shape "
                 f"{flat.shape}; spec.cells(tile, row, column) makes one"
@@ -312,7 +312,7 @@ class Pulse:
         limit_amps: ArrayLike | None = None,
     ) -> None:
         flat = np.asarray(cells)
-        if flat.ndim != 1 or not (np.issubdtype(flat.dtype, np.integer) or flat.size == 0):
+        if flat.ndim != 1 or not (flat.dtype.kind in "iu" or flat.size == 0):
             raise ValueError(f"cells must be a one-dimensional array of integers, not {flat.shape}")
         put = object.__setattr__
         put(self, "kind", Kind(kind))

@@ -370,7 +370,7 @@ def _with_stress(intent: Entry, pulse: Pulse) -> Entry:
     if not len(pulse):
         return intent
     low, high = float(pulse.volts.min()), float(pulse.volts.max())
-    size = np.abs(pulse.volts)
+    size = pulse.volts if low >= 0 else np.abs(pulse.volts)
     if max(-low, high) < HIGH_VOLTS:
         total = 0.0
     else:

@@ -31,10 +31,21 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from rramhil.device import Bools, Cells, Device, Floats, Kind, Pulse, PulseLimits, Refused, Spec
+from rramhil.device import (
+    Bools,
+    Cells,
+    Device,
+    Floats,
+    Kind,
+    Pulse,
+    PulseLimits,
+    Range,
+    Refused,
+    Spec,
+)
+from rramhil.rounds import Counts, Outcome, Round
 from rramhil.schema import Seconds, Strict, Volts
 
-Counts = NDArray[np.int32]
 PulseVolts = Annotated[Volts, Field(ge=0)]
 PulseSeconds = Annotated[Seconds, Field(gt=0)]
 
@@ -86,11 +97,6 @@ class Ramp(Strict):
     def _rising(self) -> Ramp:
         check_rise(self.start, self.step, self.stop, "the ")
         return self
-
-    def at(self, count: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Volts of pulse number `count` (from 0) of the ramp."""
-        volts: NDArray[np.float64] = np.minimum(self.start + self.step * count, self.stop)
-        return volts
 
 
 class _Recipe(Strict):
@@ -170,8 +176,9 @@ class Target:
         """This target with its windows in float32, which readings are: the same readings lie
         inside, because both ends are rounded inwards. Unchanged where nothing would be left."""
         low, high = self.low.astype(np.float32), self.high.astype(np.float32)
-        low = np.where(low < self.low, np.nextafter(low, np.float32(np.inf)), low)
-        high = np.where(high > self.high, np.nextafter(high, np.float32(-np.inf)), high)
+        under, over = np.flatnonzero(low < self.low), np.flatnonzero(high > self.high)
+        low[under] = np.nextafter(low[under], np.float32(np.inf))
+        high[over] = np.nextafter(high[over], np.float32(-np.inf))
         return Target(low, high, self.gate_volts) if bool(np.all(low <= high)) else self
 
 
@@ -213,23 +220,6 @@ class State:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Round:
-    """What one round did. `open_cells`: not in their window yet, and not given up."""
-
-    number: int
-    siemens: Floats
-    inside: Bools
-    given_up: Bools
-    sets: Counts
-    resets: Counts
-
-    @property
-    def open_cells(self) -> int:
-        """Cells that the next round will pulse."""
-        return int(np.count_nonzero(~self.inside & ~self.given_up))
-
-
 def next_pulses(
     cells: Cells,
     reading: Floats,
@@ -259,61 +249,86 @@ def next_pulses(
         ended = raise_ & (state.heading == 1)
         ended &= _next_gate(state.step, target, recipe, spec) > recipe.gate_stop_volts + 1e-9
         lower, raise_ = lower | ended, raise_ & ~ended
-    down, up = np.flatnonzero(lower), np.flatnonzero(raise_)
-    heading, step, spent = state.heading.copy(), state.step.copy(), state.spent
-    coarse = state.coarse
+    heading, step = _onwards(state, lower, raise_)
+    coarse, spent = state.coarse, state.spent
     pulses = []
+    down, up = np.flatnonzero(lower), np.flatnonzero(raise_)
     if down.size:
-        step[down] = _next_step(step[down], heading[down] == -1)
-        lines = _reset_volts(step[down], None if first is None else first[down], recipe, bias)
-        pulses.append(reset_pulse(cells[down], lines, bias, spec))
+        begins = None if first is None else first.take(down)
+        grid = _limits(spec, Kind.RESET).volts
+        lines = _reset_volts(step.take(down), begins, recipe, bias, grid)
+        pulses.append(_reset_on_grid(cells.take(down), lines, bias, spec))
     if up.size:
-        steps = _next_step(step[up], heading[up] == 1)
-        roughly = coarse[up] if coarse.any() else None
+        steps, nominal = step.take(up), target.gate_volts.take(up)
+        roughly = coarse.take(up) if coarse.any() else None
         if roughly is not None:
             steps[roughly] = -1
-        volts, gates = _set_volts(steps, roughly, target.gate_volts[up], recipe, bias, spec)
-        past = (steps > 0) & _beyond(gates, recipe, spec)
-        if past.any():
-            spent = spent.copy()
-            spent[up[past]] = True
-            raise_[up[past]] = False
-            within = np.flatnonzero(~past)
-            up, steps, volts, gates = up[within], steps[within], volts[within], gates[within]
-        step[up] = steps
-        coarse = coarse & ~raise_ if roughly is not None else coarse
+        gates = _gates(steps, nominal, recipe, spec)
+        past = _beyond(gates, recipe, spec)
+        past = None if past is None else past & (steps > 0)
+        if past is not None and past.any():
+            ended = up[past]
+            spent, within = spent.copy(), ~past
+            spent[ended], raise_[ended] = True, False
+            heading[ended], step[ended] = state.heading[ended], state.step[ended]
+            up, steps, gates = up[within], steps[within], gates[within]
+            roughly = None if roughly is None else roughly[within]
+        if roughly is not None:
+            step[up] = steps
+            coarse = coarse & ~raise_
         if up.size:
-            pulses.append(set_pulse(cells[up], volts, gates, bias, spec))
-    heading[down], heading[up] = -1, 1
-    return pulses, State(heading, step, coarse, state.sets + raise_, state.resets + lower, spent)
+            volts = _set_volts(steps, roughly, recipe, bias, _limits(spec, Kind.SET).volts)
+            pulses.append(_set_on_grid(cells.take(up), volts, gates, bias, spec))
+    sets = state.sets + raise_.view(np.int8)
+    return pulses, State(heading, step, coarse, sets, state.resets + lower.view(np.int8), spent)
 
 
-def _next_step(step: Counts, same: Bools) -> Counts:
-    """Pulses since the heading changed: one more where it stays the `same`, else 0."""
-    return (step + 1) * same
+def _onwards(state: State, lower: Bools, raise_: Bools) -> tuple[NDArray[np.int8], Counts]:
+    """Heading and step of cells that are pulsed this way: one further, or 0 where they turn."""
+    way = raise_.view(np.int8) - lower.view(np.int8)
+    step = (state.step + 1) * (state.heading == way).view(np.int8)
+    if way.all():
+        return way, step
+    return np.where(way, way, state.heading), np.where(way, step, state.step)
 
 
-def _reset_volts(step: Counts, first: Bools | None, recipe: Recipe, bias: Bias) -> Floats:
+def _reset_volts(
+    step: Counts, first: Bools | None, recipe: Recipe, bias: Bias, grid: Range
+) -> Floats:
+    """SL volts of a RESET, on `grid`."""
     if not isinstance(recipe, SDR):
-        ramp = bias.reset_volts + bias.reset_step_volts * step
-        return np.asarray(np.minimum(ramp, bias.reset_stop_volts))
+        start, rise, stop = bias.reset_volts, bias.reset_step_volts, bias.reset_stop_volts
+        return _on_ramp(start, rise, stop, step, grid)
     fine, stop = recipe.fine_reset, max(recipe.fine_reset.stop, bias.reset_stop_volts)
-    volts = np.asarray(np.minimum(fine.start + fine.step * step, stop))
-    return volts if first is None else np.where(first, bias.reset_volts, volts)
+    volts = _on_ramp(fine.start, fine.step, stop, step, grid)
+    return volts if first is None else np.where(first, grid.snap(bias.reset_volts), volts)
 
 
 def _set_volts(
-    step: Counts, coarse: Bools | None, nominal: Floats, recipe: Recipe, bias: Bias, spec: Spec
-) -> tuple[Floats, Floats]:
-    full = np.full(step.size, bias.set_volts)
-    if isinstance(recipe, SDR):
-        if coarse is None:
-            return recipe.fine_set.at(step), nominal
-        return np.where(coarse, full, recipe.fine_set.at(np.maximum(step, 0))), nominal
-    if isinstance(recipe, FPPV):
-        return full, nominal
-    start = _ramp_start(nominal, recipe, spec)
-    return full, start + recipe.gate_step_volts * np.maximum(step, 0)
+    step: Counts, coarse: Bools | None, recipe: Recipe, bias: Bias, grid: Range
+) -> Floats:
+    """BL volts of a SET, on `grid`; of shape () where they are the same for all cells."""
+    full = grid.snap(bias.set_volts)
+    if not isinstance(recipe, SDR):
+        return full
+    ramp = recipe.fine_set
+    if coarse is None:
+        return _on_ramp(ramp.start, ramp.step, ramp.stop, step, grid)
+    fine = _on_ramp(ramp.start, ramp.step, ramp.stop, np.maximum(step, 0), grid)
+    return np.where(coarse, full, fine)
+
+
+def _on_ramp(start: float, rise: float, stop: float, count: Counts, grid: Range) -> Floats:
+    """Volts of pulse number `count` of a ramp, on `grid`: few numbers, so they are looked up."""
+    numbers = np.arange(int(count.max(initial=0)) + 1)
+    return grid.snap(np.minimum(start + rise * numbers, stop)).take(count)
+
+
+def _gates(step: Counts, nominal: Floats, recipe: Recipe, spec: Spec) -> Floats:
+    """Gate volts of a SET: the level's, or those of a ramp."""
+    if not isinstance(recipe, ISPP):
+        return nominal
+    return _ramp_start(nominal, recipe, spec) + recipe.gate_step_volts * np.maximum(step, 0)
 
 
 def _ramp_start(nominal: Floats, recipe: ISPP, spec: Spec) -> NDArray[np.float64]:
@@ -337,28 +352,36 @@ def _lowest_gate(spec: Spec) -> float:
     return gate.low if gate.step == 0 else float(np.ceil(gate.low / gate.step - 1e-3)) * gate.step
 
 
-def _beyond(gates: Floats, recipe: Recipe, spec: Spec) -> Bools:
-    """Where a gate ramp lies above the device's range."""
+def _beyond(gates: Floats, recipe: Recipe, spec: Spec) -> Bools | None:
+    """Where a gate ramp lies above the device's range; None without a ramp or a range."""
     gate = _limits(spec, Kind.SET).gate_volts if isinstance(recipe, ISPP) else None
     if gate is None:
-        return np.zeros(gates.size, bool)
+        return None
     return np.asarray(gate.snap(gates) > gate.high + 1e-9)
 
 
 def set_pulse(cells: Cells, volts: Floats, gates: Floats, bias: Bias, spec: Spec) -> Pulse:
     """A SET on the grid of `spec`."""
+    return _set_on_grid(cells, _limits(spec, Kind.SET).volts.snap(volts), gates, bias, spec)
+
+
+def _set_on_grid(cells: Cells, volts: Floats, gates: Floats, bias: Bias, spec: Spec) -> Pulse:
     limits = _limits(spec, Kind.SET)
     gate = None if limits.gate_volts is None else limits.gate_volts.snap(gates)
-    return Pulse(Kind.SET, cells, limits.volts.snap(volts), gate, seconds=bias.set_seconds)
+    return Pulse(Kind.SET, cells, volts, gate, seconds=bias.set_seconds)
 
 
 def reset_pulse(cells: Cells, volts: Floats, bias: Bias, spec: Spec) -> Pulse:
     """A RESET on the grid of `spec`."""
+    return _reset_on_grid(cells, _limits(spec, Kind.RESET).volts.snap(volts), bias, spec)
+
+
+def _reset_on_grid(cells: Cells, volts: Floats, bias: Bias, spec: Spec) -> Pulse:
     limits = _limits(spec, Kind.RESET)
     gate = None
     if limits.gate_volts is not None:
         gate = limits.gate_volts.snap(bias.reset_gate_volts)
-    return Pulse(Kind.RESET, cells, limits.volts.snap(volts), gate, seconds=bias.reset_seconds)
+    return Pulse(Kind.RESET, cells, volts, gate, seconds=bias.reset_seconds)
 
 
 def _limits(spec: Spec, kind: Kind) -> PulseLimits:
@@ -383,9 +406,7 @@ def program(
     """
     bias = bias or Bias()
     state = State.fresh(cells.size, coarse=recipe.first_reset and isinstance(recipe, SDR))
-    siemens = np.full(cells.size, np.nan, np.float32)
-    inside, given_up = np.zeros(cells.size, bool), np.zeros(cells.size, bool)
-    sets, resets = np.zeros(cells.size, np.int32), np.zeros(cells.size, np.int32)
+    settled = Outcome.none(cells.size)
     open_, going, window = np.arange(cells.size), cells, target.for_readings()
     number = 0
     while True:
@@ -395,17 +416,16 @@ def program(
             hit &= state.heading != 0
         lost = (state.sets + state.resets >= recipe.max_pulses) | state.spent | np.isnan(reading)
         lost &= ~hit
-        siemens[open_], inside[open_], given_up[open_] = reading, hit, lost
-        sets[open_], resets[open_] = state.sets, state.resets
-        yield Round(
-            number, siemens.copy(), inside.copy(), given_up.copy(), sets.copy(), resets.copy()
-        )
-        left = np.flatnonzero(~(hit | lost))
+        now = Outcome(reading, hit, lost, state.sets, state.resets)
+        yield Round(number, settled, open_, now)
+        over = hit | lost
+        left = np.flatnonzero(~over)
+        if left.size < open_.size:
+            settled.settle(open_, now, np.flatnonzero(over))
+            open_, going, reading = open_.take(left), going.take(left), reading.take(left)
+            window, state = window.take(left), state.take(left)
         if not left.size:
             return
-        if left.size < open_.size:
-            open_, going, reading = open_[left], going[left], reading[left]
-            window, state = window.take(left), state.take(left)
         pulses, state = next_pulses(going, reading, window, state, recipe, bias, device.spec)
         for pulse in pulses:
             device.apply(pulse)

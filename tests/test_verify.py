@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from rramhil.address import open_device
 from rramhil.device import Device, Kind, Pulse, Range, Refused, Spec
 from rramhil.mapping import Levels
+from rramhil.rounds import Round
 from rramhil.tune import gate_curve, gate_sweep
 from rramhil.verify import (
     FPPV,
@@ -244,6 +246,26 @@ def test_every_recipe_brings_fresh_cells_into_their_windows(
     assert np.array_equal(last.inside | last.given_up, np.ones(CELLS.size, bool))
     assert int((last.sets + last.resets).max()) <= recipe.max_pulses
     assert [r.open_cells for r in rounds] == sorted((r.open_cells for r in rounds), reverse=True)
+
+
+def test_a_round_that_is_kept_goes_on_saying_what_it_said(die: Device, target: Target) -> None:
+    def said(round_: Round) -> list[np.ndarray]:
+        parts = round_.siemens, round_.inside, round_.given_up, round_.sets, round_.resets
+        return [part.copy() for part in parts]
+
+    kept, then = [], []
+    for round_ in program(die, CELLS, target, SDR(max_pulses=12)):
+        round_.siemens[:] = -1.0  # what a caller does to its arrays is its own affair
+        kept.append(round_)
+        then.append(said(round_))
+    assert kept[-1].given_up.any()
+    for round_, before in zip(kept, then, strict=True):
+        for now, was in zip(said(round_), before, strict=True):
+            np.testing.assert_array_equal(now, was)
+        assert round_.open_cells == int((~before[1] & ~before[2]).sum())
+    for (*_, sets, resets), (*_, more_sets, more_resets) in pairwise(then):
+        assert (more_sets + more_resets - sets - resets).max() == 1
+    assert not (then[-1][0] == -1.0).any()
 
 
 def test_the_accepting_reading_is_biased_and_the_independent_one_says_so(

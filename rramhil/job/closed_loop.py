@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from rramhil.device import Floats
 from rramhil.job.subject import Subject
 from rramhil.job.work import Arrays, Tick, Ticks, Work, note_yield
-from rramhil.verify import Counts, Recipe, Round, program, settled_reading
+from rramhil.rounds import Counts, Round
+from rramhil.verify import Recipe, program, settled_reading
 
 
 def closed_loop(work: Work, recipe: Recipe, passes: int, delay: float, compensate: bool) -> Ticks:

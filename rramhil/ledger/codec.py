@@ -24,6 +24,8 @@ NAMES = (
     "ok", "sets", "resets", "reads", "values", "maybe", "done", "doubtful", "volt_seconds",
 )  # fmt: skip
 _DTYPES = ("u1", "<u2", "<u4", "<i4", "<i8", "<f4", "<f8", "?")
+_DTYPE_OF = {np.dtype(t).newbyteorder("="): i for i, t in enumerate(_DTYPES)}
+_BITS_OF: dict[int, np.dtype[Any]] = {4: np.dtype(np.int32), 8: np.dtype(np.int64)}
 _RAW, _CONST, _RANGE, _BITS, _STEPS, _GRID, _LIST = range(7)
 _HEAD = struct.Struct("<BBBBI")
 _INF, _NAN = 0xFFFE, 0xFFFF
@@ -52,7 +54,7 @@ def encode(arrays: Mapping[str, Array], grids: Mapping[str, float] | None = None
     for name, values in arrays.items():
         array = np.asarray(values)
         array = np.asarray(array, dtype=_storable(array.dtype), order="C")
-        coding, dtype, payload = _code(array.reshape(-1), (grids or {}).get(name, 0.0))
+        coding, dtype, payload = _code(array.reshape(-1), grids.get(name, 0.0) if grids else 0.0)
         head = _HEAD.pack(NAMES.index(name), coding, dtype, array.ndim, len(payload))
         parts += [head, struct.pack(f"<{array.ndim}I", *array.shape), payload]
     return _own.compressor.compress(b"".join(parts))
@@ -94,7 +96,7 @@ def _code(flat: Array, grid: float) -> tuple[int, int, bytes]:
     """(coding, index of the dtype, payload) of a flat array."""
     if flat.dtype.kind == "b":
         return _RAW, 7, np.packbits(flat, bitorder="little").tobytes()
-    dtype = _DTYPES.index(flat.dtype.newbyteorder("<").str)
+    dtype = _DTYPE_OF[flat.dtype]
     if flat.size and _is_constant(flat):
         return _CONST, dtype, flat[:1].tobytes()
     coded = _code_integers(flat) if flat.dtype.kind == "i" else _code_floats(flat, grid)
@@ -102,8 +104,8 @@ def _code(flat: Array, grid: float) -> tuple[int, int, bytes]:
 
 
 def _is_constant(flat: Array) -> bool:
-    bits = flat.view(f"i{flat.itemsize}")
-    return bool(bits[0] == bits[-1] and np.all(bits == bits[0]))
+    bits = flat.view(_BITS_OF[flat.itemsize])
+    return bool(bits[0] == bits[-1] and (bits == bits[0]).all())
 
 
 # --------------------------------------------------------------------------- integers
@@ -113,7 +115,7 @@ def _code_integers(flat: Array) -> tuple[int, bytes] | None:
     if flat.size < 2:
         return None
     first, last = int(flat[0]), int(flat[-1])
-    steps = np.diff(flat)
+    steps = flat[1:] - flat[:-1]
     low, high = int(steps.min()), int(steps.max())
     if low == high:
         return _RANGE, struct.pack("<qq", first, low)
@@ -121,7 +123,8 @@ def _code_integers(flat: Array) -> tuple[int, bytes] | None:
         mask = np.zeros(last - first + 1, dtype=np.bool_)
         mask[flat - first] = True
         return _BITS, struct.pack("<q", first) + np.packbits(mask, bitorder="little").tobytes()
-    listed = _width(int(flat.min()), int(flat.max()))
+    ends = (first, last) if low >= 0 else (int(flat.min()), int(flat.max()))
+    listed = _width(*ends)
     stepped = _width(low, high)
     if stepped is not None and (listed is None or stepped < listed):
         narrow = steps.astype(_DTYPES[stepped])
@@ -234,7 +237,7 @@ def _decode_list(payload: bytes, dtype: np.dtype[Any], count: int) -> Array:
 
 
 def _same_bits(a: Array, b: Array) -> bool:
-    return bool((a.view(f"i{a.itemsize}") == b.view(f"i{b.itemsize}")).all())
+    return bool((a.view(_BITS_OF[a.itemsize]) == b.view(_BITS_OF[b.itemsize])).all())
 
 
 # --------------------------------------------------------------------------- bytes

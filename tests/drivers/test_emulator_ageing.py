@@ -272,6 +272,28 @@ def test_the_same_cells_hop_whether_a_call_comes_whole_or_in_parts(
     assert len(whole) == pytest.approx(stress.sum() * each, abs=6 * np.sqrt(stress.sum() * each))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
+def test_hops_of_products_go_by_the_bits_of_their_inputs(dtype: Any) -> None:
+    each, share = 50, ageing.PARTS // 4000
+    codes = np.random.default_rng(2).integers(0, 256, (300, 7)).astype(dtype)
+    codes[:, 3] = 0
+
+    def places(*cuts: int) -> np.ndarray:
+        hops, rng, found = ageing.Hops(), np.random.default_rng(3), []
+        for a, b in pairwise((0, *cuts, 300)):
+            found.append(hops.along_lines(codes[a:b], share, each, rng) + a * 7 * each)
+        return np.concatenate(found)
+
+    one = places()
+    np.testing.assert_array_equal(one, places(1, 44, 299))
+    bits = np.array([int(code).bit_count() for code in codes.reshape(-1)])
+    stress = np.repeat(bits * share, each).astype(np.float64) / ageing.PARTS
+    slow = ageing.Hops().among(stress, 1, np.random.default_rng(3))
+    np.testing.assert_array_equal(one, slow)
+    assert one.size > 50
+    assert not (one // each % 7 == 3).any()
+
+
 def test_a_product_disturbs_the_rows_that_got_an_input() -> None:
     seconds = load_chip("40nm").converter.seconds
     die = disturbed(0.02 / seconds)

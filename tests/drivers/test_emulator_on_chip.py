@@ -32,7 +32,8 @@ def test_cells_arrive_and_every_pulse_and_reading_is_counted(preset: str, group:
     start = die.clock.now()
     done = die.program(cells, low, high)
     assert done.ok.mean() > 0.95
-    assert ((done.siemens >= low) & (done.siemens <= high))[done.ok].all()
+    slack = 1e-9  # the windows end on the grid of readings, which are float32
+    assert ((done.siemens >= low - slack) & (done.siemens <= high + slack))[done.ok].all()
     limits = die.spec.program
     assert limits is not None
     pulses = done.sets + done.resets

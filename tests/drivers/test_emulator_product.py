@@ -16,7 +16,7 @@ from rramhil_drivers.emulator.chipfile import ChipFile, load_chip
 from rramhil_drivers.emulator.columns import born_response
 from rramhil_drivers.emulator.converter import add_noise_power
 from rramhil_drivers.emulator.die import EmulatedDie
-from rramhil_drivers.emulator.noise import normals_of, table_words
+from rramhil_drivers.emulator.noise import exponentials_of, lanes, normals_of, table_words
 from rramhil_drivers.emulator.periphery import ConverterNoise
 
 ROWS, COLS = 40, 12
@@ -141,6 +141,23 @@ def test_table_normals_are_normal_and_come_in_pieces() -> None:
     whole = table_words(one, 9, 7)
     pieces = [table_words(two, count, 7) for count in (1, 5, 3)]
     np.testing.assert_array_equal(whole, np.concatenate(pieces))
+
+
+def test_the_lanes_of_a_word_are_independent_and_come_in_pieces() -> None:
+    def drawn(*counts: int) -> list[np.ndarray]:
+        rng = np.random.Generator(np.random.SFC64(5))
+        return [np.concatenate(lane) for lane in zip(*(lanes(rng, n) for n in counts), strict=True)]
+
+    whole = drawn(40000)
+    for lane, pieces in zip(whole, drawn(1, 63, 9936, 30000), strict=True):
+        np.testing.assert_array_equal(lane, pieces)
+    z = np.array([normals_of(lane) for lane in whole])
+    np.testing.assert_allclose(np.corrcoef(z), np.eye(4), atol=0.02)
+    waits = exponentials_of(whole[2])
+    assert waits.min() > 0
+    assert waits.mean() == pytest.approx(1, abs=0.02)
+    for limit in (0.1, 1.0, 4.0):
+        assert (waits > limit).mean() == pytest.approx(np.exp(-limit), abs=0.01)
 
 
 @pytest.mark.parametrize(

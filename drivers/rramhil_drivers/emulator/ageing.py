@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from rramhil.device import Ints
 from rramhil_drivers.emulator.ageing_laws import Disturb, Endurance, Relaxation, Retention
 from rramhil_drivers.emulator.periphery import BOLTZMANN_EV
 from rramhil_drivers.emulator.physics import F32, as_f32
@@ -40,22 +41,40 @@ class RelaxationLaw:
         early = np.interp(x, at, [law.early[0], *law.early])
         self._early, self._late = as_f32(early), as_f32(np.sqrt(1 - early**2))
 
-    def rows(self, age_seconds: NDArray[np.float64]) -> NDArray[np.int32]:
+    def rows(self, age_seconds: NDArray[np.float64]) -> NDArray[np.intp]:
         """The row of each age; 0: no change yet. Ages beyond the table are at its end."""
-        logarithm = np.log10(np.maximum(age_seconds, 10.0**self._first))
-        row = np.rint((logarithm - self._first) * ROWS_PER_DECADE)
-        return np.asarray(np.minimum(row, DECADES * ROWS_PER_DECADE), dtype=np.int32)
+        row = np.log10(np.maximum(age_seconds, 10.0**self._first))
+        row -= self._first
+        row *= ROWS_PER_DECADE
+        np.rint(row, out=row)
+        np.minimum(row, DECADES * ROWS_PER_DECADE, out=row)
+        return np.asarray(row, dtype=np.intp)
 
-    def change(self, g: F32, z: tuple[F32, F32], rows: NDArray[np.int32]) -> F32:
-        """Conductance change of cells written at `g` with their draws `z`, at the age of `rows`."""
-        level = (g * self._per_siemens + np.float32(0.5)).astype(np.int32)
-        index = rows * np.int32(LEVELS) + np.minimum(level, np.int32(LEVELS - 1))
-        n = self._early.take(rows) * z[0] + self._late.take(rows) * z[1]
-        sided = 2 * index + (n > 0)
+    def change(self, g: F32, z: tuple[F32, F32], rows: NDArray[np.intp]) -> F32:
+        """Conductance change of cells written at `g` with their draws `z`, at the age of `rows`.
+
+        In row 0 it is 0.
+        """
+        level = g * self._per_siemens
+        level += np.float32(0.5)
+        index = np.minimum(level, np.float32(LEVELS - 0.5), out=level).astype(np.intp)
+        index += rows * LEVELS
+        n = self._early.take(rows)
+        n *= z[0]
+        late = self._late.take(rows)
+        late *= z[1]
+        n += late
+        sided = index + index
+        sided += n > 0
+        change = np.multiply(n, n, out=late)
+        change *= self._tail.take(sided)
+        np.exp(np.minimum(change, np.float32(30), out=change), out=change)
+        change *= n
         largest = np.float32(self.law.largest)
-        heavy = n * np.exp(np.minimum(self._tail.take(sided) * n * n, np.float32(30)))
-        np.clip(heavy, -largest, largest, out=heavy)
-        return as_f32(self._middle.take(index) + self._spread.take(sided) * heavy)
+        np.clip(change, -largest, largest, out=change)
+        change *= self._spread.take(sided)
+        change += self._middle.take(index)
+        return change
 
 
 def _tables(law: Relaxation) -> list[NDArray[np.float64]]:
@@ -175,26 +194,29 @@ class Hops:
         return np.array(places, dtype=np.int64)
 
     def along_lines(
-        self, ones: NDArray[np.uint8], share: int, each: int, rng: np.random.Generator
+        self, codes: Ints, share: int, each: int, rng: np.random.Generator
     ) -> NDArray[np.int64]:
-        """As `among`, for lines of `each` cells: `ones` (vectors, lines) times `share` parts."""
-        vectors, places = np.cumsum(ones.sum(axis=1, dtype=np.int64)), []
-        unit = share * each
-        total = int(vectors[-1]) * unit if vectors.size else 0
+        """As `among`, for lines of `each` cells: bits of `codes` (vectors, lines) times `share`."""
+        flat = np.ascontiguousarray(codes).reshape(-1)
+        words = flat.view(np.uint64) if flat.nbytes % 8 == 0 else flat
+        ones, unit = np.bitwise_count(words), share * each
+        total = int(ones.sum(dtype=np.int64)) * unit
         if total and self.left <= 0:
             self.left = _until_next(rng)
+        places: list[int] = []
+        if total and self.left <= total:
+            ends, in_word = np.cumsum(ones, dtype=np.int64), flat.size // words.size
         while total and self.left <= total:
             passed = (self.left - 1) // unit
-            vector = int(np.searchsorted(vectors, passed, side="right"))
-            lines = np.cumsum(ones[vector], dtype=np.int64)
-            start = int(vectors[vector - 1]) if vector else 0
-            line = int(np.searchsorted(lines, passed - start, side="right"))
-            start += int(lines[line - 1]) if line else 0
-            within = (self.left - 1 - start * unit) // (share * int(ones[vector, line]))
-            places.append((vector * ones.shape[1] + line) * each + within)
+            word = int(np.searchsorted(ends, passed, side="right"))
+            bits = np.bitwise_count(flat[word * in_word : (word + 1) * in_word])
+            upto = np.cumsum(bits, dtype=np.int64) + int(ends[word]) - int(ones[word])
+            code = int(np.searchsorted(upto, passed, side="right"))
+            start, count = int(upto[code]) - int(bits[code]), int(bits[code])
+            within = (self.left - 1 - start * unit) // (share * count)
+            places.append((word * in_word + code) * each + within)
             self.left += _until_next(rng)
-        if total:
-            self.left -= total
+        self.left -= total
         return np.array(places, dtype=np.int64)
 
 

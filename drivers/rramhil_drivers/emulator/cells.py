@@ -51,6 +51,8 @@ class CellArray(ABC):
 
     def wake(self, cells: Cells) -> None:
         """Give the tiles of `cells` their fixed parameters and birth state, once."""
+        if self.awake.all():
+            return
         first, last = int(cells.min()) // self.tile_cells, int(cells.max()) // self.tile_cells
         if self.awake[first : last + 1].all():
             return
@@ -90,7 +92,8 @@ class CellArray(ABC):
 
     def count(self, pulse: Pulse) -> None:
         """The silicon's own count: one more pulse on each cell."""
-        self.counts[pulse.kind][pulse.cells] += 1
+        counts = self.counts[pulse.kind]
+        counts[pulse.cells] = counts.take(pulse.cells) + counts.dtype.type(1)
 
     def counted(self, kind: Kind) -> Ints:
         """Pulses of `kind` that each cell has seen, int64 of shape (cells,)."""
@@ -150,13 +153,12 @@ class CellArray(ABC):
         return np.empty(0, dtype=np.int64)
 
     def disturb_lines(
-        self, lines: Cells, ones: NDArray[np.uint8], volts: float, seconds: float, now: float,
-        noise: Noise,
-    ) -> Cells:  # fmt: skip
+        self, lines: Cells, codes: Ints, volts: float, seconds: float, now: float, noise: Noise
+    ) -> Cells:
         """What products do to the word lines that begin at the cells `lines`; the cells moved.
 
-        `ones` (vectors, lines): how often a vector puts `volts` on a line, for `seconds` each time.
-        Here: nothing.
+        `codes` (vectors, lines): each bit that is 1 puts `volts` on its line for `seconds`. Here:
+        nothing.
         """
         return np.empty(0, dtype=np.int64)
 

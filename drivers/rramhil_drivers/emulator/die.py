@@ -37,7 +37,7 @@ from rramhil_drivers.emulator.statistical import StatisticalCells
 from rramhil_drivers.emulator.thermal import TEMPERATURE, Thermal
 from rramhil_drivers.emulator.wires import TileWires
 
-STATE_VERSION = 6  # also when the same die number comes to mean other cells
+STATE_VERSION = 7  # also when the same die number comes to mean other cells
 
 
 class VirtualClock(Clock):
@@ -276,8 +276,8 @@ class EmulatedDie(Device):
         lines = np.arange(self.spec.rows) if rows is None else rows
         first = (tile * self.spec.rows + lines) * self.spec.cols
         volts, seconds = self.spec.reading.volts, self.chip.converter.seconds
-        ones, now = np.bitwise_count(codes), self._call.start  # when the call saw the cells
-        hopped = self._cells.disturb_lines(first, ones, volts, seconds, now, self._noise)
+        now = self._call.start  # when the call saw the cells
+        hopped = self._cells.disturb_lines(first, codes, volts, seconds, now, self._noise)
         if hopped.size:
             self._products.shift(tile, hopped)
 

@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rramhil_drivers.emulator.ageing_laws import Noise
-from rramhil_drivers.emulator.physics import F32, LevelTable, as_f32, normals
+from rramhil_drivers.emulator.noise import lanes, normals_of
+from rramhil_drivers.emulator.physics import F32, LevelTable, as_f32
 
 U32 = NDArray[np.uint32]
 TIMES = 32  # lengths of pieces
 STEPS = 64  # step sizes between traps
 PHASES = 256
-CHUNK = 16384  # cells at once: their arrays stay in the processor's cache
+CHUNK = 8192  # cells at once: their arrays stay in the processor's cache
 LARGEST_SHARE = 0.9  # of the conductance that traps can take or give
 
 
@@ -53,7 +54,11 @@ class Fluctuation:
         self, cells: NDArray[np.int64], g: F32, now: float, key: int, rng: np.random.Generator
     ) -> F32:
         """One noisy look at cells that conduct `g` at `now`; `rng` draws the white part."""
-        return as_f32(g + self.offset(cells, g, now, key) + self.white(g) * normals(rng, g.size))
+        seen = self.white(g)
+        seen *= normals_of(lanes(rng, g.size)[0])
+        seen += self.offset(cells, g, now, key)
+        seen += g
+        return seen
 
     def variance(self, g: F32) -> F32:
         """Variance of a look at cells that conduct `g`, over all states of their traps."""
@@ -67,30 +72,33 @@ class Fluctuation:
         if not self.law.traps or not any(self.law.step_siemens):
             return total
         pieces = (now / self.seconds * PHASES).astype(np.uint64).astype(np.uint32)
+        pieces = np.repeat(pieces, STEPS)  # by length and size, as `_half`
+        traps = np.arange(1, self.law.traps + 1, dtype=np.uint32)[:, None]
+        salts = traps * np.uint32(0x9E3779B9) + np.uint32(key & 0xFFFFFFFF)
         for start in range(0, g.size, CHUNK):
             here = slice(start, start + CHUNK)
-            index = cells[here].astype(np.uint32)
-            share = total[here]
-            for trap in range(self.law.traps):
-                share += self._one(index, pieces, key, trap)
-            share *= self.step(g[here])
-            limit = np.float32(LARGEST_SHARE) * g[here]
-            np.clip(share, -limit, limit, out=share)
+            steps = self._steps(cells[here].astype(np.uint32), pieces, salts)
+            share, level = steps[0], g[here]
+            for step in steps[1:]:
+                share += step
+            share *= self.step(level)
+            limit = np.float32(LARGEST_SHARE) * level
+            np.clip(share, -limit, limit, out=total[here])
         return total
 
-    def _one(self, index: U32, pieces: U32, key: int, trap: int) -> F32:
-        """Steps of the `trap`-th trap of each cell, in units of the level's step."""
-        salt = np.uint32((key + 0x9E3779B9 * (trap + 1)) & 0xFFFFFFFF)
-        own = _mixed(index ^ salt)
-        piece = pieces.take(own >> np.uint32(27))
+    def _steps(self, index: U32, pieces: U32, salts: U32) -> F32:
+        """Steps of the traps of each cell, in units of the level's step: (traps, cells)."""
+        own = _mixed(index ^ salts)
+        kind = (own >> np.uint32(21)).astype(np.intp)
+        piece = pieces.take(kind)
         piece += own & np.uint32(PHASES - 1)
         piece >>= np.uint32(8)
         piece *= np.uint32(0x85EBCA6B)
         piece ^= own
-        half = self._half.take(own >> np.uint32(21))
         sign = _mixed(piece)
         sign &= np.uint32(0x80000000)
-        return (half.view(np.uint32) ^ sign).view(np.float32)
+        sign ^= self._half.take(kind).view(np.uint32)
+        return sign.view(np.float32)
 
 
 def _normal_quantiles(count: int) -> NDArray[np.float64]:
@@ -100,11 +108,12 @@ def _normal_quantiles(count: int) -> NDArray[np.float64]:
 
 def _mixed(x: U32) -> U32:
     """A hash of each number, in place: multiply and shift (C. Wellons' lowbias32 constants)."""
-    x ^= x >> np.uint32(16)
+    shifted = x >> np.uint32(16)
+    x ^= shifted
     x *= np.uint32(0x7FEB352D)
-    x ^= x >> np.uint32(15)
+    x ^= np.right_shift(x, np.uint32(15), out=shifted)
     x *= np.uint32(0x846CA68B)
-    x ^= x >> np.uint32(16)
+    x ^= np.right_shift(x, np.uint32(16), out=shifted)
     return x
 
 

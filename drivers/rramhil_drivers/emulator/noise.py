@@ -23,23 +23,19 @@ from rramhil_drivers.emulator.faults import noise_generator
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Generators of read noise, pulses, levels after RESET, FORM, relaxation, products, read
-    disturb, the bit line's part of SET, and the share of ln G that a RESET covers.
+    """Generators of read noise, SETs and RESETs, FORM, relaxation, products and read disturb.
 
-    From `telegraph` nothing is drawn: it is the key of the traps' hash (see `fluctuation`).
+    A reading, a pulse or a write takes one word of its generator for each cell (see `lanes`). From
+    `telegraph` nothing is drawn: it is the key of the traps' hash (see `fluctuation`).
     """
 
     read: np.random.Generator
     telegraph: np.random.Generator
     pulse: np.random.Generator
-    cycle: np.random.Generator
     form: np.random.Generator
-    early: np.random.Generator
-    late: np.random.Generator
+    relax: np.random.Generator
     product: np.random.Generator
     hop: np.random.Generator
-    line: np.random.Generator
-    share: np.random.Generator
 
     @classmethod
     def seeded(cls, seed: int, die: int) -> Noise:
@@ -65,11 +61,25 @@ def _quantiles() -> NDArray[np.float32]:
     return np.asarray(values / values.std(), dtype=np.float32)
 
 
+@cache
+def _waits() -> NDArray[np.float32]:
+    shares = (np.arange(65536) + 0.5) / 65536
+    values = -np.log1p(-shares)
+    return np.asarray(values / values.mean(), dtype=np.float32)
+
+
+def lanes(rng: np.random.Generator, count: int) -> list[NDArray[np.uint16]]:
+    """One word of 64 random bits for each of `count` cells, as four arrays of 16 bits."""
+    words: NDArray[np.uint64] = rng.bit_generator.random_raw(count)
+    return [words.view(np.uint16)[first::4] for first in range(4)]
+
+
 def table_words(rng: np.random.Generator, count: int, size: int) -> NDArray[np.uint16]:
     """16 random bits for each of (count, size) numbers. Each of the `count` lines takes whole words
     of the generator, so that lines may be drawn in pieces."""
     words = -(-size // 4)
-    return rng.integers(0, 2**64, (count, words), dtype=np.uint64).view(np.uint16)[:, :size]
+    drawn: NDArray[np.uint64] = rng.bit_generator.random_raw(count * words)
+    return drawn.view(np.uint16).reshape(count, 4 * words)[:, :size]
 
 
 def normals_of(words: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -79,3 +89,8 @@ def normals_of(words: NDArray[np.uint16]) -> NDArray[np.float32]:
     standard deviations there is nothing. Six times as fast as a ziggurat.
     """
     return _quantiles().take(words)
+
+
+def exponentials_of(words: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Standard exponential numbers from 16 random bits each, as `normals_of`; the mean is 1."""
+    return _waits().take(words)

@@ -57,16 +57,24 @@ def normals(rng: np.random.Generator, count: int) -> F32:
 
 def lopsided(rng: np.random.Generator, count: int, tail: float, upwards: float) -> F32:
     """Tukey h numbers (see `tukey`), their positive side scaled by `upwards`, cut at `FURTHEST`."""
-    n = normals(rng, count)
+    return lopsided_of(normals(rng, count), tail, upwards)
+
+
+def lopsided_of(n: F32, tail: float, upwards: float) -> F32:
+    """What `lopsided` makes of the standard normal numbers `n`."""
     z = n * np.exp(np.float32(tail / 2) * n * n)
     return as_f32(np.clip(z * pick_number(z > 0, upwards, 1.0), *FURTHEST))
 
 
 def soft_maximum(a: F32, b: F32, softness: float) -> F32:
     """softness ln(exp(a / softness) + exp(b / softness)): the larger one, rounded where equal."""
-    larger = np.maximum(a, b)
-    gap = (np.minimum(a, b) - larger) * np.float32(1 / softness)
-    return as_f32(larger + np.float32(softness) * np.log1p(np.exp(gap)))
+    gap = np.subtract(a, b)
+    np.abs(gap, out=gap)
+    gap *= np.float32(-1 / softness)
+    np.log1p(np.exp(gap, out=gap), out=gap)
+    gap *= np.float32(softness)
+    gap += np.maximum(a, b)
+    return gap
 
 
 def softplus(x: F32, softness: float) -> F32:
@@ -82,7 +90,9 @@ class LevelTable:
         self.values = np.interp(grid, siemens, values).astype(np.float32)
 
     def __call__(self, g: F32) -> F32:
-        index = (g * np.float32(1 / TABLE_STEP) + np.float32(0.5)).astype(np.int32)
+        place = g * np.float32(1 / TABLE_STEP)
+        place += np.float32(0.5)
+        index = place.astype(np.intp)
         return as_f32(self.values.take(index, mode="clip"))
 
 
@@ -118,29 +128,42 @@ def set_result(
     pulses without a pause. A pulse that would add less than one
     part in exp(DEAF) of a first one, or less than 1e-5 of `g`, changes nothing.
     """
-    highest, scale = np.float32(at.highest_siemens), cell.scale * np.float32(at.scale_volts)
-    x = -np.log1p(-np.minimum(g * np.float32(1 / at.highest_siemens), np.float32(0.9999)))
-    present = scale * (x if at.shape == 1 else x ** np.float32(1 / at.shape))
+    scale = cell.scale * np.float32(at.scale_volts)
+    present = g * np.float32(-1 / at.highest_siemens)
+    np.log1p(np.maximum(present, np.float32(-0.9999), out=present), out=present)
+    if at.shape != 1:
+        present = -((-present) ** np.float32(1 / at.shape))
+    present *= -scale
     overdrive = _set_overdrive(law, at, gate_volts, volts, cell)
     spent = overdrive + np.float32(law.kinetic_volts * math.log(times)) if times > 1 else overdrive
-    u = soft_maximum(as_f32(present), spent, law.kinetic_volts) / scale
-    raised = -highest * np.expm1(-(u if at.shape == 1 else u ** np.float32(at.shape)))
-    raised = np.minimum(raised, np.float32(law.limit_siemens))
-    able = (overdrive > np.float32(-DEAF * law.kinetic_volts)) & (raised > g * np.float32(1 + 1e-5))
-    return pick(able, as_f32(raised), g)
+    u = soft_maximum(present, spent, law.kinetic_volts)
+    u /= scale
+    raised = np.expm1(-(u if at.shape == 1 else u ** np.float32(at.shape)))
+    raised *= np.float32(-at.highest_siemens)
+    np.minimum(raised, np.float32(law.limit_siemens), out=raised)
+    able = raised > g * np.float32(1 + 1e-5)
+    able &= overdrive > np.float32(-DEAF * law.kinetic_volts)
+    return raised if able.all() else pick(able, raised, g)
 
 
 def _set_overdrive(law: SetLaw, at: SetWidth, gate_volts: F32, volts: F32, cell: SetCell) -> F32:
     """Volts on the gate beyond the cell's threshold, or what the bit line allows of them."""
-    lift = np.log(np.maximum(volts, np.float32(0.05)) * np.float32(1 / law.bl_reference_volts))
-    gate = gate_volts - np.float32(at.threshold_volts) + np.float32(law.bl_shift_volts) * lift
+    gate = np.maximum(volts, np.float32(0.05))
+    gate *= np.float32(1 / law.bl_reference_volts)
+    np.log(gate, out=gate)
+    gate *= np.float32(law.bl_shift_volts)
+    gate += gate_volts
+    gate -= np.float32(at.threshold_volts)
     gate += np.float32(at.cell_sd_volts) * cell.gate
     gate += np.float32(at.pulse_sd_volts) * cell.gate_noise
     line = volts - np.float32(law.bl_threshold_volts)
     line += np.float32(law.bl_cell_sd_volts) * cell.line
     line += np.float32(law.bl_pulse_sd_volts) * cell.line_noise
     line *= np.float32(law.bl_gate_share)
-    return -soft_maximum(as_f32(-gate), as_f32(-line), law.corner_volts)
+    smaller = soft_maximum(
+        np.negative(gate, out=gate), np.negative(line, out=line), law.corner_volts
+    )
+    return np.negative(smaller, out=smaller)
 
 
 def set_width(law: SetLaw, seconds: float) -> SetWidth:
@@ -176,9 +199,15 @@ def reset_drive(law: ResetLaw, seconds: float, gate_volts: F32, volts: F32) -> F
 def hrs_landing(law: HighResistance, drive: F32, ln_shift: Halves) -> F32:
     """Conductance after a full RESET at `drive` volts; `ln_shift` of the cell and the cycle."""
     over = drive - np.float32(law.reference_volts)
-    partial = 1 + np.float32(law.depth) * np.exp(over * np.float32(-1 / law.scale_volts))
-    landed = np.float32(law.siemens) * partial * np.exp(ln_shift - over * np.float32(law.per_volt))
-    return as_f32(np.clip(landed, law.lowest_siemens, law.highest_siemens))
+    partial = over * np.float32(-1 / law.scale_volts)
+    np.exp(partial, out=partial)
+    partial *= np.float32(law.depth)
+    partial += 1
+    over *= np.float32(law.per_volt)
+    landed = np.exp(np.subtract(ln_shift, over, out=over), out=over)
+    landed *= partial
+    landed *= np.float32(law.siemens)
+    return as_f32(np.clip(landed, law.lowest_siemens, law.highest_siemens, out=landed))
 
 
 class ResetCell(NamedTuple):
@@ -195,11 +224,18 @@ class ResetCell(NamedTuple):
 
 
 class ResetDraws(NamedTuple):
-    """What is random in a RESET: noise of the drive, level after the drop, its share."""
+    """What is random in a RESET, float32 of shape (cells,): noise of the drive and level after the
+    drop, standard normal; the drop's share, standard exponential."""
 
-    pulse: np.random.Generator
-    cycle: np.random.Generator
-    share: np.random.Generator
+    pulse: F32
+    cycle: F32
+    share: F32
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator, count: int) -> ResetDraws:
+        """Those of `count` cells."""
+        pulse, cycle = normals(rng, count), normals(rng, count)
+        return cls(pulse, cycle, rng.standard_exponential(count, dtype=np.float32))
 
 
 def reset_target(
@@ -218,21 +254,36 @@ def reset_target(
     and against the field, and the net rate vanishes with it (the sinh law of ionic drift:
     D. B. Strukov, R. S. Williams, Appl. Phys. A 94, 515, 2009). No drive, no change.
     """
-    count = g.size
     built = np.maximum(cell.built, g)
-    needed = threshold(built) * (g / built) ** np.float32(law.broken_power) + cell.sl_shift
-    over = drive - needed + np.float32(law.pulse_sd) * normals(draws.pulse, count)
-    fresh = pick_number(g > hrs.full_siemens, hrs.cycle_sd, hrs.repeat_sd)
-    ln_shift = as_f32(cell.hrs_shift + fresh * normals(draws.cycle, count))
+    needed = g / built
+    needed **= np.float32(law.broken_power)
+    needed *= threshold(built)
+    needed += cell.sl_shift
+    over = drive - needed
+    over += np.float32(law.pulse_sd) * draws.pulse
+    ln_shift = pick_number(g > hrs.full_siemens, hrs.cycle_sd, hrs.repeat_sd)
+    ln_shift *= draws.cycle
+    ln_shift += cell.hrs_shift
     floor = np.minimum(hrs_landing(hrs, drive - cell.lost, ln_shift), g)
-    k = np.float32(law.least_share) + (np.maximum(over, 0) * np.float32(1 / law.share_volts)) ** 2
-    left = np.exp(-k * draws.share.standard_exponential(count, dtype=np.float32))
-    dropped = floor * (g / floor) ** left
+    left = np.maximum(over, 0)
+    left *= np.float32(1 / law.share_volts)
+    left *= left
+    left += np.float32(law.least_share)
+    left *= draws.share
+    np.exp(np.negative(left, out=left), out=left)
+    dropped = g / floor
+    dropped **= left
+    dropped *= floor
     per_volt = np.float32(1 / law.creep_volts)
-    rate = np.float32(law.creep) * np.exp(np.minimum(over, 0) * per_volt)
+    rate = np.minimum(over, 0)
+    rate *= per_volt
+    np.exp(rate, out=rate)
+    rate *= np.float32(-law.creep)
     rate *= 1 - np.exp(drive * (-2 * per_volt))
-    crept = as_f32(np.maximum(g * (1 - rate), floor))
-    after = pick(over > 0, as_f32(np.minimum(dropped, g)), crept)
+    rate += 1
+    rate *= g
+    crept = np.maximum(rate, floor, out=rate)
+    after = pick(over > 0, np.minimum(dropped, g, out=dropped), crept)
     return after if drive.min(initial=1.0) > 0 else pick(drive > 0, after, g)
 
 

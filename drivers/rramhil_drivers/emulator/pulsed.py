@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rramhil.device import Cells, Kind, Pulse
+from rramhil.device import Cells, Ints, Kind, Pulse
 from rramhil_drivers.emulator.ageing import (
     PARTS,
     EffectiveTime,
@@ -27,7 +28,7 @@ from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws, SetWidth
 from rramhil_drivers.emulator.faults import FORMED, STUCK, STUCK_LRS, Purpose, tile_generator
 from rramhil_drivers.emulator.fluctuation import Fluctuation, hash_key, uniforms
-from rramhil_drivers.emulator.noise import Noise
+from rramhil_drivers.emulator.noise import Noise, exponentials_of, lanes, normals_of
 from rramhil_drivers.emulator.physics import (
     F32,
     LevelTable,
@@ -38,7 +39,7 @@ from rramhil_drivers.emulator.physics import (
     form_result,
     forming_volts,
     hrs_landing,
-    lopsided,
+    lopsided_of,
     normals,
     reset_drive,
     reset_target,
@@ -46,6 +47,7 @@ from rramhil_drivers.emulator.physics import (
     set_width,
 )
 
+Rows = NDArray[np.intp]
 FIRST_DEATHS = 1e-4  # share of the cells that may be dead before their lives are looked up
 CODES = 16  # fixed parameters are kept in 1/16 of their unit
 LOST_CODES = 32  # volts lost, in 1/32 V
@@ -61,6 +63,12 @@ def coded(values: NDArray[Any], codes: int) -> NDArray[np.int8]:
 def decoded(values: NDArray[np.int8], codes: int) -> F32:
     """What `coded` was given, to within half a step."""
     return values * np.float32(1 / codes)
+
+
+@cache
+def lopsided_table(tail: float, upwards: float) -> F32:
+    """What `lopsided_of` makes of each of the 65,536 numbers of `normals_of`."""
+    return lopsided_of(normals_of(np.arange(65536, dtype=np.uint16)), tail, upwards)
 
 
 class WriteTimes:
@@ -103,7 +111,8 @@ class PulsedCells(CellArray):
 
     A write is stamped with an index into `writes`, so that its time costs four bytes a
     cell and stays exact. Fixed parameters are small integers, one byte each: 30 bytes a cell.
-    `built`: what the last SET had built, which a RESET has to overcome.
+    `built`: what the last SET had built, which a RESET has to overcome. `relax`: the draws of a
+    write's relaxation, early and late, 16 random bits each.
     """
 
     def __init__(
@@ -113,8 +122,7 @@ class PulsedCells(CellArray):
         self.laws = laws
         self.formed = formed
         self.stamp = self._array("stamp", np.uint32)
-        self.early = self._array("early", np.float16)
-        self.late = self._array("late", np.float16)
+        self.relax = self._array("relax", np.uint32)
         self.built = self._array("built", np.uint8)
         self.gate_z, self.scale, self.line_z, self.sl_z, self.hrs_shift, self.lost = (
             np.zeros(self.size, dtype=np.int8) for _ in range(6)
@@ -127,6 +135,9 @@ class PulsedCells(CellArray):
         self.time = EffectiveTime()
         self.hops = Hops()
         self._life_key = hash_key(tile_generator(die, 0, Purpose.LIFE))
+        endurance = laws.endurance
+        self._first_death = first_to_die(endurance, FIRST_DEATHS) if endurance else np.inf
+        self._most_resets = 0  # no cell has had more
 
     def draw_fixed(self, here: slice, rng: np.random.Generator) -> None:
         laws, n = self.laws, self.tile_cells
@@ -163,30 +174,50 @@ class PulsedCells(CellArray):
         self.writes = WriteTimes(arrays["write_times"])
         self.time.restore(arrays["ageing"][:3])
         self.hops.left = int(arrays["ageing"][3])
+        self._most_resets = int(self.counts[Kind.RESET].max())
 
     # ------------------------------------------------------------------------- reading
 
     def conductance(self, cells: Cells, now: float) -> F32:
-        g = self.written[cells]
-        stamp = self.stamp[cells]
-        if not stamp.any():
-            return g
-        times, effective = self.writes.seconds, self.time.at(now)
-        if times.size <= cells.size:
-            rows = self.relaxation.rows(self._ages(times, effective))[stamp]
-        else:
-            rows = self.relaxation.rows(self._ages(times[stamp], effective))
-        aged = np.flatnonzero(rows)  # in row 0 nothing has changed yet
-        if aged.size:
-            old, which = (g, cells) if aged.size == g.size else (g[aged], cells[aged])
-            z = (self.early[which].astype(np.float32), self.late[which].astype(np.float32))
-            g[aged] += self.relaxation.change(old, z, rows[aged])
+        return self._seen(cells, now)[0]
+
+    def _seen(self, cells: Cells, now: float) -> tuple[F32, Rows]:
+        """Conductance of `cells`, and their rows in the table of the relaxation."""
+        g, stamp = self.written.take(cells), self.stamp.take(cells)
+        youngest = stamp.min(initial=1)
+        if not youngest and not stamp.any():
+            return g, np.zeros(cells.size, dtype=np.intp)
+        rows = self._rows(stamp, self.time.at(now))
+        self._relax(g, cells, rows)
         lowest, highest = self.laws.hrs.lowest_siemens, self.laws.set.limit_siemens
-        if stamp.min() > 0:
-            return np.clip(g, lowest, highest, out=g)
+        if youngest:
+            return np.clip(g, lowest, highest, out=g), rows
         written = np.flatnonzero(stamp)
-        g[written] = np.clip(g[written], lowest, highest)
-        return g
+        g[written] = np.clip(g.take(written), lowest, highest)
+        return g, rows
+
+    def _rows(self, stamp: NDArray[np.uint32], effective: float) -> Rows:
+        """Rows of cells with those stamps; 0 for cells at rest since birth."""
+        times = self.writes.seconds
+        if times.size > stamp.size:
+            return self.relaxation.rows(self._ages(times.take(stamp), effective))
+        return self.relaxation.rows(self._ages(times, effective)).take(stamp)
+
+    def _relax(self, g: F32, cells: Cells, rows: Rows) -> None:
+        """Add to `g`, as written, what `cells` have relaxed by; in row 0 that is nothing."""
+        aged = np.count_nonzero(rows)
+        if 2 * aged >= rows.size:
+            g += self.relaxation.change(g, self._draws(cells), rows)
+        elif aged:
+            here = np.flatnonzero(rows)
+            old, which = g.take(here), cells.take(here)
+            old += self.relaxation.change(old, self._draws(which), rows.take(here))
+            g[here] = old
+
+    def _draws(self, cells: Cells) -> tuple[F32, F32]:
+        """The draws of the relaxation of `cells`, standard normal: early and late."""
+        words = self.relax.take(cells).view(np.uint16)
+        return normals_of(words[0::2]), normals_of(words[1::2])
 
     def look(self, cells: Cells, now: float, noise: Noise) -> F32:
         g = self.conductance(cells, now)
@@ -203,14 +234,13 @@ class PulsedCells(CellArray):
         return self._hop(law, cells[places], now)
 
     def disturb_lines(
-        self, lines: Cells, ones: NDArray[np.uint8], volts: float, seconds: float, now: float,
-        noise: Noise,
-    ) -> Cells:  # fmt: skip
+        self, lines: Cells, codes: Ints, volts: float, seconds: float, now: float, noise: Noise
+    ) -> Cells:
         law = self.laws.disturb
         if law is None:
-            return super().disturb_lines(lines, ones, volts, seconds, now, noise)
+            return super().disturb_lines(lines, codes, volts, seconds, now, noise)
         share = round(seconds * hop_rate(law, volts) * PARTS)
-        places = self.hops.along_lines(ones, share, self.cols, noise.hop)
+        places = self.hops.along_lines(codes, share, self.cols, noise.hop)
         line, column = np.divmod(places, self.cols)
         return self._hop(law, lines[line % lines.size] + column, now)
 
@@ -222,8 +252,8 @@ class PulsedCells(CellArray):
             left = np.delete(left, first)
             flags = self.flags[once]
             free = once[((flags & STUCK) == 0) & ((flags & FORMED) > 0)]
-            g = self.conductance(free, now)
-            self._shift(free, g, hopped(law, g), now)
+            g, rows = self._seen(free, now)
+            self._shift(free, g, hopped(law, g), rows)
         return cells
 
     def heat(self, kelvin: float, now: float) -> None:
@@ -250,12 +280,12 @@ class PulsedCells(CellArray):
     # ------------------------------------------------------------------------- pulsing
 
     def pulse(self, pulse: Pulse, now: float, noise: Noise) -> None:
+        assert pulse.gate_volts is not None  # or the die had refused it
         cells = pulse.cells
-        self._wear_out(cells)
-        flags = self.flags[cells]
-        g = self.conductance(cells, now)
-        gate = np.asarray(pulse.gate_volts, dtype=np.float32)
-        volts = pulse.volts.astype(np.float32)
+        self._wear_out(pulse)
+        flags = self.flags.take(cells)
+        g, rows = self._seen(cells, now)
+        gate, volts = pulse.gate_volts.astype(np.float32), pulse.volts.astype(np.float32)
         if pulse.kind is Kind.RESET:
             after = self._reset(cells, g, gate, volts, pulse.seconds, noise)
         else:
@@ -267,13 +297,15 @@ class PulsedCells(CellArray):
             moved &= usual | (((flags & STUCK) == 0) & (change > 0))
         if pulse.kind is not Kind.RESET:
             higher = np.flatnonzero(moved & (change > 0))
-            built = np.ceil(after[higher] * np.float32(1 / BUILT_SIEMENS))
-            self.built[cells[higher]] = built.astype(np.uint8)
-        write = np.abs(change) > self._least_write(pulse.kind, g)
-        anew = np.flatnonzero(moved & write)
-        self._write(cells[anew], after[anew], now, noise)
-        small = np.flatnonzero(moved & ~write)
-        self._shift(cells[small], g[small], after[small], now)
+            built = np.ceil(after.take(higher) * np.float32(1 / BUILT_SIEMENS))
+            self.built[cells.take(higher)] = built.astype(np.uint8)
+        write = np.abs(change, out=change) > self._least_write(pulse.kind, g)
+        write &= moved
+        anew = np.flatnonzero(write)
+        self._write(cells.take(anew), after.take(anew), now, noise)
+        small = np.flatnonzero(moved ^ write)
+        if small.size:
+            self._shift(cells.take(small), g.take(small), after.take(small), rows.take(small))
 
     def _least_write(self, kind: Kind, g: F32) -> F32:
         """The change of `g` from which on a pulse is a write, with a relaxation of its own.
@@ -291,12 +323,13 @@ class PulsedCells(CellArray):
     ) -> F32:  # fmt: skip
         law = self.laws.set
         at, times = self._width(seconds)
+        pulse, line, *_ = lanes(noise.pulse, cells.size)
         cell = SetCell(
-            self._worn(cells, decoded(self.gate_z[cells], CODES)),
-            np.exp(decoded(self.scale[cells], SCALE_CODES)),
-            decoded(self.line_z[cells], CODES),
-            lopsided(noise.pulse, cells.size, law.pulse_tail, law.pulse_upwards),
-            normals(noise.line, cells.size),
+            self._worn(cells, decoded(self.gate_z.take(cells), CODES)),
+            np.exp(decoded(self.scale.take(cells), SCALE_CODES)),
+            decoded(self.line_z.take(cells), CODES),
+            lopsided_table(law.pulse_tail, law.pulse_upwards).take(pulse),
+            normals_of(line),
         )
         after = set_result(law, at, g, gate, volts, cell, times)
         fresh = np.flatnonzero((flags & (FORMED | STUCK)) == 0)
@@ -312,18 +345,23 @@ class PulsedCells(CellArray):
     def _worn(self, cells: Cells, shift: NDArray[Any]) -> NDArray[Any]:
         """The fixed `shift` of `cells`, widened by their use."""
         law = self.laws.endurance
-        if law is None or not law.widening:
+        if law is None or not law.widening or self._most_resets <= law.onset:
             return shift
-        resets = self.counts[Kind.RESET][cells]
+        resets = self.counts[Kind.RESET].take(cells)
         return shift * wear(law, resets) if resets.max() > law.onset else shift
 
-    def _wear_out(self, cells: Cells) -> None:
+    def use(self, kind: Kind, pulses: int) -> None:
+        super().use(kind, pulses)
+        self._most_resets = int(self.counts[Kind.RESET].max())
+
+    def _wear_out(self, pulse: Pulse) -> None:
         """Cells whose RESETs have passed their life stick where they die."""
-        law = self.laws.endurance
-        if law is None:
+        law, cells = self.laws.endurance, pulse.cells
+        self._most_resets += pulse.kind is Kind.RESET
+        if law is None or self._most_resets <= self._first_death:
             return
-        resets = self.counts[Kind.RESET][cells]
-        old = cells[resets > first_to_die(law, FIRST_DEATHS)]
+        resets = self.counts[Kind.RESET].take(cells)
+        old = cells[resets > self._first_death]
         if not old.size:
             return
         life = lives(law, uniforms(old, self._life_key))
@@ -356,14 +394,17 @@ class PulsedCells(CellArray):
         self, cells: Cells, g: F32, gate: F32, volts: F32, seconds: float, noise: Noise
     ) -> F32:
         laws = self.laws
+        if gate.size and (gate == gate[0]).all():
+            gate = gate[:1]  # the same for all, as mostly
         drive = reset_drive(laws.reset, seconds, gate, volts)
         cell = ResetCell(
-            self.built[cells] * np.float32(BUILT_SIEMENS),
-            decoded(self.sl_z[cells], CODES) * np.float32(laws.reset.cell_sd),
-            decoded(self.hrs_shift[cells], CODES),
-            decoded(self.lost[cells], LOST_CODES),
+            self.built.take(cells) * np.float32(BUILT_SIEMENS),
+            decoded(self.sl_z.take(cells), CODES) * np.float32(laws.reset.cell_sd),
+            decoded(self.hrs_shift.take(cells), CODES),
+            decoded(self.lost.take(cells), LOST_CODES),
         )
-        draws = ResetDraws(noise.pulse, noise.cycle, noise.share)
+        pulse, cycle, share, _ = lanes(noise.pulse, cells.size)
+        draws = ResetDraws(normals_of(pulse), normals_of(cycle), exponentials_of(share))
         return reset_target(laws.reset, laws.hrs, self.threshold, drive, g, cell, draws)
 
     def _write(self, cells: Cells, g: F32, now: float, noise: Noise) -> None:
@@ -372,18 +413,22 @@ class PulsedCells(CellArray):
             return
         self.written[cells] = g
         self.stamp[cells] = self.writes.stamp(now, self.time.at(now))
-        self.early[cells] = normals(noise.early, cells.size)
-        self.late[cells] = normals(noise.late, cells.size)
+        self.relax[cells] = noise.relax.bit_generator.random_raw(cells.size).astype(np.uint32)
 
-    def _shift(self, cells: Cells, g: F32, after: F32, now: float) -> None:
+    def _shift(self, cells: Cells, g: F32, after: F32, rows: Rows) -> None:
         """Changes too small to be a write: they add up, and the relaxation under way goes on.
 
         The relaxation depends on the level, so that far out in its tails a small step could turn
-        round: there the cell stays where it is.
+        round: there the cell stays where it is. `rows`: of the relaxation, now.
         """
-        if not cells.size:
+        written = self.written.take(cells)
+        moved = written + (after - g)
+        self.written[cells] = moved
+        aged = np.flatnonzero(rows)  # a cell that has not relaxed goes where it is sent
+        if not aged.size:
             return
-        written = self.written[cells]
-        self.written[cells] = written + (after - g)
-        turned = (self.conductance(cells, now) - g) * (after - g) < 0
-        self.written[cells[turned]] = written[turned]
+        which, now = cells.take(aged), moved.take(aged)
+        self._relax(now, which, rows.take(aged))
+        np.clip(now, self.laws.hrs.lowest_siemens, self.laws.set.limit_siemens, out=now)
+        turned = aged[(now - g.take(aged)) * (after - g).take(aged) < 0]
+        self.written[cells.take(turned)] = written.take(turned)

@@ -135,7 +135,7 @@ class Array:
         sl = np.float32(law.cell_sd) * self.sl
         shift = np.float32(hrs.cell_sd) * self.hrs
         cell = physics.ResetCell(self.built, sl, shift, self.lost)
-        draws = physics.ResetDraws(self.rng, self.rng, self.rng)
+        draws = physics.ResetDraws.drawn(self.rng, self.count)
         self.siemens = physics.reset_target(
             law, hrs, self.threshold, drive, self.siemens, cell, draws
         )

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -115,6 +115,47 @@ def images_of(data: DataSet, indices: ArrayLike) -> Images:
     return Images(torch.from_numpy(data.pixels(chosen)), torch.from_numpy(data.labels[chosen]))
 
 
+Product = Callable[[Layer, Tensor], Tensor]
+"""(layer, its inputs (n, features) or (n, channels, height, width)) -> its outputs, biased, before
+the activation: whoever computes them, torch from weights or an array."""
+
+
+def walk(
+    layers: tuple[Layer, ...], pixels: Tensor
+) -> Generator[tuple[Layer, Tensor], Tensor, Tensor]:
+    """Yields each layer with its inputs, is sent its outputs (`Product`), returns the logits."""
+    values = pixels
+    for layer in layers:
+        values = yield layer, values.flatten(1) if layer.kind == "linear" else values
+        values = functional.relu(values) if layer.relu else values
+        values = functional.max_pool2d(values, layer.pool) if layer.pool > 1 else values
+    return values
+
+
+def compute(layers: tuple[Layer, ...], pixels: Tensor, product: Product) -> Tensor:
+    """Logits (n, classes) of `pixels` (n, channels, height, width), each layer by `product`."""
+    steps = walk(layers, pixels)
+    layer, values = next(steps)
+    while True:
+        try:
+            layer, values = steps.send(product(layer, values))
+        except StopIteration as end:
+            return cast("Tensor", end.value)
+
+
+def product_of(weights: Mapping[str, Tensor], biases: Mapping[str, Tensor]) -> Product:
+    """The product with matrices (rows, columns) and biases (columns,); differentiable in all."""
+
+    def product(layer: Layer, values: Tensor) -> Tensor:
+        weight, bias = weights[layer.name], biases[layer.name]
+        if layer.kind == "linear":
+            return values @ weight + bias
+        kernel = weight.T.reshape(layer.outputs, layer.inputs, layer.kernel, layer.kernel)
+        return functional.conv2d(values, kernel, bias, padding=layer.padding)
+
+    return product
+
+
 def forward(
     layers: tuple[Layer, ...],
     pixels: Tensor,
@@ -122,17 +163,29 @@ def forward(
     biases: Mapping[str, Tensor],
 ) -> Tensor:
     """Logits (n, classes) of `pixels` (n, channels, height, width); differentiable in all."""
-    values = pixels
-    for layer in layers:
-        weight, bias = weights[layer.name], biases[layer.name]
-        if layer.kind == "linear":
-            values = values.flatten(1) @ weight + bias
-        else:
-            kernel = weight.T.reshape(layer.outputs, layer.inputs, layer.kernel, layer.kernel)
-            values = functional.conv2d(values, kernel, bias, padding=layer.padding)
-        values = functional.relu(values) if layer.relu else values
-        values = functional.max_pool2d(values, layer.pool) if layer.pool > 1 else values
-    return values
+    return compute(layers, pixels, product_of(weights, biases))
+
+
+def unrolled(layer: Layer, values: Tensor, chosen: Tensor | None = None) -> Tensor:
+    """The inputs of a layer as vectors of its rows, (products, rows); of all products, or `chosen`.
+
+    A linear layer has one product an image, a convolution one for each image and position.
+    """
+    if layer.kind == "linear":
+        return values if chosen is None else values[chosen]
+    edge, k = layer.padding, layer.kernel
+    padded = functional.pad(values, (edge, edge, edge, edge))
+    windows = padded.unfold(2, k, 1).unfold(3, k, 1).permute(0, 2, 3, 1, 4, 5)
+    if chosen is None:
+        return windows.reshape(-1, layer.rows)
+    height, width = windows.shape[1:3]
+    image, place = chosen // (height * width), chosen % (height * width)
+    return windows[image, place // width, place % width].reshape(-1, layer.rows)
+
+
+def as_vectors(layer: Layer, outputs: Tensor) -> Tensor:
+    """Outputs of a layer, one row a product, in the order of `unrolled`: (products, columns)."""
+    return outputs if layer.kind == "linear" else outputs.flatten(2).transpose(1, 2).flatten(0, 1)
 
 
 def logits_of(
@@ -146,22 +199,30 @@ def logits_of(
 
     Raises ValueError when the images do not have the shape that the network takes.
     """
+    own = network.weights if weights is None else weights
+    return logits_by(
+        network, images, product_of(own, network.biases if biases is None else biases), batch
+    )
+
+
+def logits_by(network: Network, images: Images, product: Product, batch: int = 1000) -> Tensor:
+    """Logits (n, classes) without gradients, each layer by `product`; raises as `logits_of`."""
+    check_images(network, images)
+    with torch.no_grad():
+        parts = [
+            compute(network.card.layers, images.pixels[start : start + batch], product)
+            for start in range(0, len(images), batch)
+        ]
+    return torch.cat(parts)
+
+
+def check_images(network: Network, images: Images) -> None:
+    """Raises ValueError when `images` do not have the shape that the network takes."""
     if tuple(images.pixels.shape[1:]) != network.card.image_shape:
         raise ValueError(
             f"{network.card.name} takes images of shape {network.card.image_shape}, not "
             f"{tuple(images.pixels.shape[1:])}; use it with the data set {network.card.data}"
         )
-    with torch.no_grad():
-        parts = [
-            forward(
-                network.card.layers,
-                images.pixels[start : start + batch],
-                network.weights if weights is None else weights,
-                network.biases if biases is None else biases,
-            )
-            for start in range(0, len(images), batch)
-        ]
-    return torch.cat(parts)
 
 
 def accuracy_of(

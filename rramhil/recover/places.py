@@ -18,6 +18,9 @@ from torch import Tensor
 from rramhil.nn.network import Matrices, Network
 from rramhil.recover.masks import Mask
 
+Parameters = dict[str, Matrices]
+"""The trained numbers by the name of their place, then by layer."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Computed:

@@ -44,7 +44,7 @@ def random_sparse_adaptation(settings: RsaSettings, array: Computed) -> Recovery
     labels_only = settings.label_share == 1
     return Recovery(
         places=tuple(places),
-        loss=label_loss
+        loss=label_loss()
         if labels_only
         else distillation(settings.temperature, settings.label_share),
         schedule=Schedule(settings.epochs, settings.learning_rate, settings.batch, settings.seed),

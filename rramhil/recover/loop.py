@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rramhil.nn.network import Images, Matrices, Network, forward, logits_of
+from rramhil.nn.layers import forward
+from rramhil.nn.network import Images, Matrices, Network, logits_of
 from rramhil.nn.repeatable import repeatable
 from rramhil.recover.losses import Loss
 from rramhil.recover.places import Computed, Place, corrected

@@ -1,56 +1,32 @@
-"""Networks as data: a list of layers, and matrices that anybody may replace.
+"""Trained networks as data: a card with its layers, and matrices that anybody may replace.
 
-Every layer is a product of unrolled inputs with a matrix (rows = inputs, columns = outputs),
-because that is what an array computes: a convolution of k x k over c channels has c x k x k
-rows, in the order of `torch.nn.functional.unfold`. Biases, activations and pooling are
-digital. Pixels are 0..1 and activations are not negative, so inputs are unsigned throughout.
+What a layer is, and the walk over layers, is in `rramhil.nn.layers`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Literal, cast
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, ValidationError
+from pydantic import model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.nn import functional
 
 from rramhil.nn.data import DataSet
-from rramhil.schema import FileError, Strict
+from rramhil.nn.layers import Layer, Product, by_weights, last_of, shapes, walk
+from rramhil.schema import FileError, Strict, check
 from rramhil.words import nearest
 
 Matrices = dict[str, Tensor]
-
-
-class Layer(Strict):
-    """A product, then a bias, then ReLU and max-pooling over `pool` x `pool` where wanted.
-
-    `inputs` and `outputs` are features of a linear layer, channels of a convolution.
-    """
-
-    name: str
-    kind: Literal["linear", "convolution"]
-    inputs: int = Field(gt=0)
-    outputs: int = Field(gt=0)
-    kernel: int = Field(default=1, gt=0)
-    padding: int = Field(default=0, ge=0)
-    relu: bool = True
-    pool: int = Field(default=1, gt=0)
-
-    @property
-    def rows(self) -> int:
-        """Rows of the matrix: inputs x kernel x kernel."""
-        return self.inputs * self.kernel**2
 
 
 class Card(Strict):
@@ -69,6 +45,11 @@ class Card(Strict):
     seed: int
     split_seed: int
     accuracy: dict[str, float]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        shapes(self.layers, self.image_shape)
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,84 +89,16 @@ class Images:
     def __len__(self) -> int:
         return int(self.labels.numel())
 
+    def batches(self, size: int) -> Iterator[Images]:
+        """All images in order, `size` at a time; the last batch may be smaller."""
+        for start in range(0, len(self), size):
+            yield Images(self.pixels[start : start + size], self.labels[start : start + size])
+
 
 def images_of(data: DataSet, indices: ArrayLike) -> Images:
     """The images of `data` at `indices` as tensors."""
     chosen = np.asarray(indices, dtype=np.int64)
     return Images(torch.from_numpy(data.pixels(chosen)), torch.from_numpy(data.labels[chosen]))
-
-
-Product = Callable[[Layer, Tensor], Tensor]
-"""(layer, its inputs (n, features) or (n, channels, height, width)) -> its outputs, biased, before
-the activation: whoever computes them, torch from weights or an array."""
-
-
-def walk(
-    layers: tuple[Layer, ...], pixels: Tensor
-) -> Generator[tuple[Layer, Tensor], Tensor, Tensor]:
-    """Yields each layer with its inputs, is sent its outputs (`Product`), returns the logits."""
-    values = pixels
-    for layer in layers:
-        values = yield layer, values.flatten(1) if layer.kind == "linear" else values
-        values = functional.relu(values) if layer.relu else values
-        values = functional.max_pool2d(values, layer.pool) if layer.pool > 1 else values
-    return values
-
-
-def compute(layers: tuple[Layer, ...], pixels: Tensor, product: Product) -> Tensor:
-    """Logits (n, classes) of `pixels` (n, channels, height, width), each layer by `product`."""
-    steps = walk(layers, pixels)
-    layer, values = next(steps)
-    while True:
-        try:
-            layer, values = steps.send(product(layer, values))
-        except StopIteration as end:
-            return cast("Tensor", end.value)
-
-
-def product_of(weights: Mapping[str, Tensor], biases: Mapping[str, Tensor]) -> Product:
-    """The product with matrices (rows, columns) and biases (columns,); differentiable in all."""
-
-    def product(layer: Layer, values: Tensor) -> Tensor:
-        weight, bias = weights[layer.name], biases[layer.name]
-        if layer.kind == "linear":
-            return values @ weight + bias
-        kernel = weight.T.reshape(layer.outputs, layer.inputs, layer.kernel, layer.kernel)
-        return functional.conv2d(values, kernel, bias, padding=layer.padding)
-
-    return product
-
-
-def forward(
-    layers: tuple[Layer, ...],
-    pixels: Tensor,
-    weights: Mapping[str, Tensor],
-    biases: Mapping[str, Tensor],
-) -> Tensor:
-    """Logits (n, classes) of `pixels` (n, channels, height, width); differentiable in all."""
-    return compute(layers, pixels, product_of(weights, biases))
-
-
-def unrolled(layer: Layer, values: Tensor, chosen: Tensor | None = None) -> Tensor:
-    """The inputs of a layer as vectors of its rows, (products, rows); of all products, or `chosen`.
-
-    A linear layer has one product an image, a convolution one for each image and position.
-    """
-    if layer.kind == "linear":
-        return values if chosen is None else values[chosen]
-    edge, k = layer.padding, layer.kernel
-    padded = functional.pad(values, (edge, edge, edge, edge))
-    windows = padded.unfold(2, k, 1).unfold(3, k, 1).permute(0, 2, 3, 1, 4, 5)
-    if chosen is None:
-        return windows.reshape(-1, layer.rows)
-    height, width = windows.shape[1:3]
-    image, place = chosen // (height * width), chosen % (height * width)
-    return windows[image, place // width, place % width].reshape(-1, layer.rows)
-
-
-def as_vectors(layer: Layer, outputs: Tensor) -> Tensor:
-    """Outputs of a layer, one row a product, in the order of `unrolled`: (products, columns)."""
-    return outputs if layer.kind == "linear" else outputs.flatten(2).transpose(1, 2).flatten(0, 1)
 
 
 def logits_of(
@@ -201,18 +114,16 @@ def logits_of(
     """
     own = network.weights if weights is None else weights
     return logits_by(
-        network, images, product_of(own, network.biases if biases is None else biases), batch
+        network, images, by_weights(own, network.biases if biases is None else biases), batch
     )
 
 
 def logits_by(network: Network, images: Images, product: Product, batch: int = 1000) -> Tensor:
     """Logits (n, classes) without gradients, each layer by `product`; raises as `logits_of`."""
     check_images(network, images)
+    layers = network.card.layers
     with torch.no_grad():
-        parts = [
-            compute(network.card.layers, images.pixels[start : start + batch], product)
-            for start in range(0, len(images), batch)
-        ]
+        parts = [last_of(walk(layers, part.pixels, product)) for part in images.batches(batch)]
     return torch.cat(parts)
 
 
@@ -271,7 +182,7 @@ def _load(path: Path) -> Network:
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         with safe_open(path, framework="pt") as stored:
-            card = Card.model_validate_json((stored.metadata() or {})["card"])
+            card = check(json.loads((stored.metadata() or {})["card"]), Card, str(path))
             names = [layer.name for layer in card.layers]
             weights = {name: stored.get_tensor(f"{name}.weight") for name in names}
             biases = {name: stored.get_tensor(f"{name}.bias") for name in names}
@@ -279,7 +190,7 @@ def _load(path: Path) -> Network:
         raise FileError(f"there is no file {path}") from None
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error}") from None
-    except (SafetensorError, ValidationError, KeyError):
+    except (SafetensorError, json.JSONDecodeError, KeyError):
         raise FileError(
             f"{path} is no network that scripts/train_networks.py or save_network wrote"
         ) from None

@@ -21,17 +21,16 @@ import torch
 from torch import Tensor
 
 from rramhil.device import Ints
-from rramhil.nn.network import (
-    Images,
+from rramhil.nn.layers import (
     Layer,
-    Network,
     Product,
-    as_vectors,
-    check_images,
+    by_weights,
     product_of,
     unrolled,
     walk,
+    with_positions_first,
 )
+from rramhil.nn.network import Images, Network, check_images
 from rramhil.nn.repeatable import repeatable
 from rramhil.recover.masks import Mask
 from rramhil.recover.places import Biases, ColumnGains, Computed, Parameters, SparseMemory
@@ -98,24 +97,23 @@ def fit(
     if not len(images):
         raise ValueError("a closed-form recovery needs images to learn from; give at least one")
     unbiased = {name: torch.zeros_like(bias) for name, bias in array.biases.items()}
-    analog = product_of(array.weights, unbiased) if products is None else products
-    exact = product_of(network.weights, network.biases)
+    analog = by_weights(array.weights, unbiased) if products is None else products
     random = np.random.default_rng(ridge.seed)
-    taught, held = (walk(network.card.layers, images.pixels) for _ in range(2))
-    with torch.no_grad():
-        (layer, should), (_, values) = next(taught), next(held)
-    while True:
+    layers, exact = network.card.layers, by_weights(network.weights, network.biases)
+    taught = walk(layers, images.pixels, exact)
+    done: list[Fitted] = []
+
+    def corrected(layer: Layer, inputs: Tensor) -> Tensor:
+        own = _Layer.of(layer, array, mask, parameters)
+        wanted, raw = next(taught).outputs, analog(layer, inputs)
+        done.append(own.fit(inputs, raw, wanted, ridge, random))
+        return own.corrected(inputs, raw)
+
+    steps = walk(layers, images.pixels, corrected)
+    for _ in layers:
         with torch.no_grad(), repeatable():
-            own = _Layer.of(layer, array, mask, parameters)
-            wanted, raw = exact(layer, should), analog(layer, values)
-            fitted = own.fit(values, raw, wanted, ridge, random)
-        yield fitted
-        try:
-            with torch.no_grad():
-                _, values = held.send(own.corrected(values, raw))
-                layer, should = taught.send(wanted)
-        except StopIteration:
-            return
+            next(steps)
+        yield done[-1]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -156,8 +154,7 @@ class _Layer:
 
     def corrected(self, values: Tensor, raw: Tensor) -> Tensor:
         """g (x W) + x D + b from the layer's inputs and its products on the array."""
-        name = self.layer.name
-        digital = product_of({name: self.memory}, {name: self.biases})(self.layer, values)
+        digital = product_of(self.layer, values, self.memory, self.biases)
         columns = (-1, 1, 1) if self.layer.kind == "convolution" else (-1,)
         return raw * self.gains.reshape(columns) + digital
 
@@ -165,7 +162,10 @@ class _Layer:
         self, values: Tensor, raw: Tensor, wanted: Tensor, ridge: Ridge, random: np.random.Generator
     ) -> Fitted:
         """Move the numbers to the ridge solution over a sample of the layer's products."""
-        outputs, targets = as_vectors(self.layer, raw), as_vectors(self.layer, wanted)
+        outputs, targets = (
+            with_positions_first(raw),
+            with_positions_first(wanted),
+        )
         chosen = torch.from_numpy(_sample(len(outputs), ridge.products, random))
         x = unrolled(self.layer, values, chosen).double()
         y, t = outputs[chosen].double(), targets[chosen].double()

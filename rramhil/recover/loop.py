@@ -23,14 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rramhil.nn.network import (
-    Images,
-    Network,
-    Product,
-    check_images,
-    logits_by,
-    product_of,
-)
+from rramhil.nn.layers import Product, by_weights
+from rramhil.nn.network import Images, Network, check_images, logits_by
 from rramhil.nn.repeatable import repeatable
 from rramhil.recover.losses import Loss, answers
 from rramhil.recover.places import Computed, Parameters, Place, corrected
@@ -61,7 +55,7 @@ Forward = Callable[[Computed], Product]
 
 def by_readback(computed: Computed) -> Product:
     """Products by the host, from what was read and corrected."""
-    return product_of(computed.weights, computed.biases)
+    return by_weights(computed.weights, computed.biases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +149,7 @@ class _State:
         """One epoch over the images in an order of its own; the mean loss."""
         recovery, schedule = self.recovery, self.recovery.schedule
         layers, asks = network.card.layers, self.recovery.loss.asks_outputs
-        exact = product_of(network.weights, network.biases)
+        exact = by_weights(network.weights, network.biases)
         random = np.random.default_rng([schedule.seed, number])
         order = torch.from_numpy(random.permutation(len(images)))
         batches = math.ceil(len(images) / schedule.batch)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 from torch.nn import functional
 
-from rramhil.nn.network import Layer, Matrices, Product, compute
+from rramhil.nn.layers import Layer, Product, last_of, walk
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -27,15 +27,11 @@ class Answers:
 
 def answers(layers: tuple[Layer, ...], pixels: Tensor, product: Product, outputs: bool) -> Answers:
     """Logits of `pixels` by `product`, with the outputs of each layer when a loss asks."""
+    steps = walk(layers, pixels, product)
     if not outputs:
-        return Answers(compute(layers, pixels, product))
-    kept: Matrices = {}
-
-    def keeping(layer: Layer, values: Tensor) -> Tensor:
-        kept[layer.name] = product(layer, values)
-        return kept[layer.name]
-
-    return Answers(compute(layers, pixels, keeping), kept)
+        return Answers(last_of(steps))
+    kept = list(steps)
+    return Answers(kept[-1].activation, {step.layer.name: step.outputs for step in kept})
 
 
 @dataclass(frozen=True, slots=True)

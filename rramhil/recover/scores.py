@@ -13,16 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rramhil.nn.network import (
-    Images,
-    Layer,
-    Matrices,
-    Network,
-    as_vectors,
-    compute,
-    product_of,
-    unrolled,
-)
+from rramhil.nn.layers import by_weights, unrolled, walk, with_positions_first
+from rramhil.nn.network import Images, Matrices, Network
 from rramhil.recover.losses import Loss, answers
 from rramhil.recover.places import Computed
 
@@ -55,20 +47,17 @@ def moments(network: Network, images: Images, batch: int = 500) -> Moments:
     inputs: Matrices = {}
     totals: dict[str, Tensor] = {}
     products = dict.fromkeys(network.weights, 0)
-    exact = product_of(network.weights, network.biases)
-
-    def product(layer: Layer, values: Tensor) -> Tensor:
-        outputs = exact(layer, values)
-        rows, columns = unrolled(layer, values), as_vectors(layer, outputs).double()
-        inputs[layer.name] = inputs.get(layer.name, torch.zeros(())) + rows.square().sum(0)
-        sums = torch.stack([columns.sum(0), columns.square().sum(0)])
-        totals[layer.name] = totals.get(layer.name, torch.zeros(())) + sums
-        products[layer.name] += len(rows)
-        return outputs
-
+    exact = by_weights(network.weights, network.biases)
     with torch.no_grad():
-        for start in range(0, len(images), batch):
-            compute(network.card.layers, images.pixels[start : start + batch], product)
+        for part in images.batches(batch):
+            for step in walk(network.card.layers, part.pixels, exact):
+                name = step.layer.name
+                rows = unrolled(step.layer, step.inputs).square().sum(0)
+                outputs = with_positions_first(step.outputs).double()
+                sums = torch.stack([outputs.sum(0), outputs.square().sum(0)])
+                inputs[name] = inputs[name] + rows if name in inputs else rows
+                totals[name] = totals[name] + sums if name in totals else sums
+                products[name] += len(outputs)
     variances = {}
     for name, (first, second) in totals.items():
         mean = first / products[name]
@@ -99,13 +88,13 @@ def fisher(
     """
     weights = {name: weight.clone().requires_grad_() for name, weight in array.weights.items()}
     squared = {name: torch.zeros_like(weight) for name, weight in array.weights.items()}
-    layers, exact = network.card.layers, product_of(network.weights, network.biases)
+    layers, exact = network.card.layers, by_weights(network.weights, network.biases)
     steps = 0
     for start in range(0, len(images), batch):
         pixels = images.pixels[start : start + batch]
         with torch.no_grad():
             taught = answers(layers, pixels, exact, loss.asks_outputs)
-        given = answers(layers, pixels, product_of(weights, array.biases), loss.asks_outputs)
+        given = answers(layers, pixels, by_weights(weights, array.biases), loss.asks_outputs)
         value = loss(given, images.labels[start : start + batch], taught)
         gradients = torch.autograd.grad(value, list(weights.values()))
         for name, gradient in zip(weights, gradients, strict=True):

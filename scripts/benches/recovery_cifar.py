@@ -37,7 +37,7 @@ def rows(seed: int, quick: bool, scale: Scale) -> Iterator[Row]:
         DieJob(
             error,
             seed + die,
-            job_of(f"tiles=16&{law}", "resnet20-cifar10", "cifar-10", WAYS, "column"),
+            job_of(f"tiles=16&{law}", "resnet20-cifar", "cifar-10", WAYS, "column"),
         )
         for error, law in ERRORS.items()
         for die in range(dies)

@@ -43,7 +43,7 @@ WAYS: dict[str, list[Step]] = {
 
 def job_of(address: str, network: str, data: str, ways: list[Step], scale: str = "layer") -> Step:
     """Tune, program open loop, evaluate, then each way in turn."""
-    sweep = {"do": "tune", "first_gate": "1 V", "last_gate": "3 V", "cells": 1024}
+    sweep = {"do": "tune", "first_gate": "1 V", "last_gate": "3 V", "cells": 4096}
     return {
         "device": {"address": f"emulator:statistical?{address}"},
         "network": {"name": network},
@@ -53,7 +53,7 @@ def job_of(address: str, network: str, data: str, ways: list[Step], scale: str =
             "levels": 10,
             "lowest": "1 uS",
             "highest": "40 uS",
-            "tolerance": "2 uS",
+            "tolerance": "2.1 uS",
             "scale": scale,
         },
         "steps": [

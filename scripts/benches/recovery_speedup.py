@@ -2,9 +2,9 @@
 
 `closed` is the closed form on 5 % of the weights and 128 unlabelled images, from one reading of
 all cells; `closed_best` on 8 % and 5,000, distilled for 3 epochs, from the same reading. `rvw`
-writes every cell outside its window (SDR, three passes in all), starting from `rvw_one_pass` (whose time
-and pulses it includes in its rows), `rvw_selected` the cells of the 5 % of
-weights with the largest expected output error, followed by gains and biases in closed form.
+writes every cell outside its window (SDR) in three passes, the first of which is `rvw_one_pass`;
+its rows hold all three. `rvw_selected` writes the cells of the 5 % of weights with the largest
+expected output error, followed by gains and biases in closed form.
 Device seconds are the ledger's, inside calls, without chosen delays; the reading that every way is
 judged by (one of all cells) is taken off each. `speedup_with_programming` counts the first
 programming on both sides, `speedup_without` on neither. Pulses and reads at once are the chip's

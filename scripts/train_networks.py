@@ -1,21 +1,27 @@
-"""Train a network of fixtures/networks: digits, lenet5-mnist or lenet5-fashion.
+"""Train a network of fixtures/networks: digits, lenet5-mnist, lenet5-fashion or resnet20-cifar.
 
     python scripts/train_networks.py digits
     python scripts/train_networks.py lenet5-mnist --data FOLDER
+    python scripts/train_networks.py resnet20-cifar --data FOLDER --checkpoint FILE
 
-Seeded and on one thread: the same versions write the same file.
+Seeded and on one thread: the same versions write the same file. With a checkpoint a training of
+many epochs goes on where it was stopped.
 """
 
 import argparse
+import time
 from dataclasses import asdict
 from pathlib import Path
+
+import torch
 
 from rramhil.device import ReadLimits, Spec
 from rramhil.mapping import Levels, TwoColumn, map_network
 from rramhil.nn.data import DataSet, load_data
+from rramhil.nn.layers import Layer
 from rramhil.nn.network import (
     Card,
-    Layer,
+    Matrices,
     Network,
     accuracy_of,
     images_of,
@@ -25,10 +31,29 @@ from rramhil.nn.network import (
 from rramhil.nn.repeatable import repeatable
 from rramhil.nn.splits import Splits, make_splits
 from rramhil.nn.train import Recipe, train
+from rramhil.nn.train_normed import NormedRecipe, NormedTraining
 
 FOLDER = Path(__file__).parent.parent / "fixtures" / "networks"
 SEED = 0
 LEVELS = Levels(count=10, lowest=1e-6, highest=40e-6, tolerance=1e-6)
+
+
+def resnet20() -> tuple[Layer, ...]:
+    """ResNet-20 for 32 x 32 pixels, shortcuts without weights (K. He et al., CVPR 2016, 4.2)."""
+    same = {"kind": "convolution", "kernel": 3, "padding": 1}
+    layers = [Layer(name="stem", inputs=3, outputs=16, **same)]
+    for stage, width in enumerate((16, 32, 64), 1):
+        for block in (1, 2, 3):
+            before = layers[-1]
+            stride = 2 if stage > 1 and block == 1 else 1
+            name = f"s{stage}b{block}"
+            layers += [
+                Layer(name=f"{name}a", inputs=before.outputs, outputs=width, stride=stride, **same),
+                Layer(name=f"{name}b", inputs=width, outputs=width, add_from=before.name, **same),
+            ]
+    layers[-1] = layers[-1].model_copy(update={"pool": 8, "pooling": "average"})
+    return (*layers, Layer(name="fc", kind="linear", inputs=64, outputs=10, relu=False))
+
 
 DIGITS = (
     Layer(name="fc1", kind="linear", inputs=64, outputs=128),
@@ -42,26 +67,28 @@ LENET5 = (
     Layer(name="fc2", kind="linear", inputs=120, outputs=84),
     Layer(name="fc3", kind="linear", inputs=84, outputs=10, relu=False),
 )
-LENET5_RECIPE = Recipe(epochs=6, learning_rate=3e-3, batch=128)
 NETWORKS = {
     "digits": ("digits", DIGITS, Recipe(epochs=60, learning_rate=3e-3, batch=50)),
-    "lenet5-mnist": ("mnist", LENET5, LENET5_RECIPE),
-    "lenet5-fashion": ("fashion-mnist", LENET5, LENET5_RECIPE),
+    "lenet5-mnist": ("mnist", LENET5, Recipe(epochs=6, learning_rate=3e-3, batch=128)),
+    "lenet5-fashion": ("fashion-mnist", LENET5, Recipe(epochs=6, learning_rate=3e-3, batch=128)),
+    "resnet20-cifar": (
+        "cifar-10",
+        resnet20(),
+        NormedRecipe(epochs=40, learning_rate=0.4, batch=256),
+    ),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("network", choices=NETWORKS)
-    parser.add_argument("--data", type=Path, help="folder with mnist/ and fashion-mnist/")
+    parser.add_argument("--data", type=Path, help="folder with mnist/, fashion-mnist/, cifar-10/")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where to write it")
+    parser.add_argument("--checkpoint", type=Path, help="file to stop and resume with (resnet20)")
     chosen = parser.parse_args()
     data_name, layers, recipe = NETWORKS[chosen.network]
     data = load_data(data_name, chosen.data)
     splits = make_splits(data, SEED)
-    images = images_of(data, splits.train)
-    for epoch in train(layers, images, recipe, SEED):
-        print(f"loss {epoch.loss:.4f}", flush=True)
     card = Card(
         name=chosen.network,
         data=data_name,
@@ -73,13 +100,51 @@ def main() -> None:
         split_seed=SEED,
         accuracy={},
     )
-    network = Network(card, epoch.weights, epoch.biases)
-    accuracy = measure(network, data, splits)
+    if isinstance(recipe, NormedRecipe):
+        weights, biases = normed(card, recipe, data, splits, chosen.checkpoint)
+    else:
+        weights, biases = plain(layers, recipe, data, splits)
+    accuracy = measure(Network(card, weights, biases), data, splits)
     measured = card.model_copy(update={"accuracy": accuracy})
     path = chosen.out / f"{chosen.network}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_network(Network(measured, epoch.weights, epoch.biases), path)
+    save_network(Network(measured, weights, biases), path)
     print(path, accuracy, load_network(path).sha256)
+
+
+def plain(
+    layers: tuple[Layer, ...], recipe: Recipe, data: DataSet, splits: Splits
+) -> tuple[Matrices, Matrices]:
+    """Weights and biases after all epochs."""
+    for epoch in train(layers, images_of(data, splits.train), recipe, SEED):
+        print(f"loss {epoch.loss:.4f}", flush=True)
+    return epoch.weights, epoch.biases
+
+
+def normed(
+    card: Card, recipe: NormedRecipe, data: DataSet, splits: Splits, checkpoint: Path | None
+) -> tuple[Matrices, Matrices]:
+    """Weights and biases after all epochs, norms folded; goes on from `checkpoint` if there is."""
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    training = NormedTraining(card.layers, recipe, SEED)
+    if checkpoint is not None and checkpoint.exists():
+        training.restore(torch.load(checkpoint, weights_only=True))
+    validation = images_of(data, splits.validation)
+    while training.done < recipe.epochs:
+        start, used = time.perf_counter(), time.process_time()
+        loss = training.epoch(data, splits.train)
+        wall, cpu = time.perf_counter() - start, time.process_time() - used
+        if checkpoint is not None:
+            partial = checkpoint.with_suffix(".partial")
+            torch.save(training.state(), partial)
+            partial.replace(checkpoint)
+        share = accuracy_of(Network(card, *training.folded()), validation)
+        print(
+            f"epoch {training.done}: loss {loss:.4f}, validation {share:.4f}, "
+            f"{wall:.0f} s, {cpu:.0f} CPU s",
+            flush=True,
+        )
+    return training.folded()
 
 
 def measure(network: Network, data: DataSet, splits: Splits) -> dict[str, float]:

@@ -13,18 +13,18 @@ from calibration images, never from the test images. How a macro reads an input 
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from rramhil.device import Ints, Refused, Spec
 from rramhil.mapping.network import MappedLayer, MappedNetwork
-from rramhil.nn.network import Images, Layer, Network, forward
+from rramhil.nn.layers import Layer, by_weights, last_of, output_shape, walk
+from rramhil.nn.network import Images, Network
 
 BlockProduct = Callable[[int, Ints, Ints, Ints], Ints]
 """(tile, codes (batch, rows), rows, columns) -> sums (batch, columns)"""
@@ -41,14 +41,15 @@ def whole_tile(mvm: Callable[[int, Ints], Ints], rows: int) -> BlockProduct:
     return product
 
 
-def activation_ranges(network: Network, images: Images) -> dict[str, float]:
+def activation_ranges(network: Network, images: Images, batch: int = 500) -> dict[str, float]:
     """The largest input of each layer over `images`, by its name: what a full input code is."""
-    ranges = {}
-    values = images.pixels
+    layers = network.card.layers
+    ranges = {layer.name: -math.inf for layer in layers}
     with torch.no_grad():
-        for layer in network.card.layers:
-            ranges[layer.name] = float(values.max())
-            values = forward((layer,), values, network.weights, network.biases)
+        for part in images.batches(batch):
+            for step in walk(layers, part.pixels, by_weights(network.weights, network.biases)):
+                largest = float(step.inputs.max())
+                ranges[step.layer.name] = max(largest, ranges[step.layer.name])
     return ranges
 
 
@@ -69,21 +70,23 @@ def logits_in_situ(
     if limits is None:
         raise Refused(f"{spec.model} computes no product; evaluate from conductances instead")
     highest = 2**limits.input_bits - 1
-    per_code = limits.amps_per_code / spec.reading.volts
-    layers = {layer.name: layer for layer in mapped.layers}
-    parts = []
-    for start in range(0, len(images), batch):
-        values = images.pixels[start : start + batch].numpy()
-        for layer in network.card.layers:
-            unit = ranges[layer.name] / highest
-            codes = _codes(layer, values, unit, highest)
-            sums = _sums(layers[layer.name], codes, product)
-            bias = network.biases[layer.name].numpy()
-            own = layers[layer.name]
-            sums *= np.float32(per_code)
-            outputs = _weighted(own, sums, codes) * (own.scale * unit).astype(np.float32)
-            values = _activated(layer, outputs + bias, values)
-        parts.append(torch.from_numpy(values))
+    per_code = np.float32(limits.amps_per_code / spec.reading.volts)
+    cells = {layer.name: layer for layer in mapped.layers}
+
+    def on_array(layer: Layer, inputs: Tensor) -> Tensor:
+        own, unit = cells[layer.name], ranges[layer.name] / highest
+        codes = _codes(layer, inputs.numpy(), unit, highest)
+        sums = _sums(own, codes, product)
+        sums *= per_code
+        outputs = _weighted(own, sums, codes) * (own.scale * unit).astype(np.float32)
+        outputs += network.biases[layer.name].numpy()
+        return _as_maps(layer, torch.from_numpy(outputs), inputs)
+
+    with torch.no_grad():
+        parts = [
+            last_of(walk(network.card.layers, part.pixels, on_array))
+            for part in images.batches(batch)
+        ]
     return torch.cat(parts)
 
 
@@ -100,7 +103,8 @@ def _codes(layer: Layer, values: NDArray[np.float32], unit: float, highest: int)
     padded = np.pad(small, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
     k = layer.kernel
     windows = np.lib.stride_tricks.sliding_window_view(padded, (k, k), axis=(2, 3))
-    unrolled: Ints = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, layer.rows)
+    apart = windows[:, :, :: layer.stride, :: layer.stride]
+    unrolled: Ints = apart.transpose(0, 2, 3, 1, 4, 5).reshape(-1, layer.rows)
     return unrolled
 
 
@@ -131,20 +135,9 @@ def _weighted(layer: MappedLayer, sums: NDArray[np.float32], codes: Ints) -> NDA
     return decoded
 
 
-def _activated(
-    layer: Layer, outputs: NDArray[np.float32], inputs: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Activation and pooling; a convolution's outputs go back to (images, channels, y, x)."""
-    if layer.kind == "convolution":
-        edge = 2 * layer.padding - layer.kernel + 1
-        height, width = inputs.shape[2] + edge, inputs.shape[3] + edge
-        maps = outputs.reshape(-1, height, width, layer.outputs)
-        if layer.pool > 1:
-            p = layer.pool
-            maps = maps[:, : height // p * p, : width // p * p]
-            corners = [maps[:, i::p, j::p] for i in range(p) for j in range(p)]
-            maps = functools.reduce(np.maximum, corners)
-        outputs = maps.transpose(0, 3, 1, 2)
-    elif layer.pool > 1:
-        outputs = functional.max_pool2d(torch.from_numpy(outputs), layer.pool).numpy()
-    return np.maximum(outputs, np.float32(0)) if layer.relu else outputs
+def _as_maps(layer: Layer, outputs: Tensor, inputs: Tensor) -> Tensor:
+    """Outputs (images x positions, columns) as maps (images, columns, y, x) of a convolution."""
+    if layer.kind == "linear":
+        return outputs
+    _, height, width = output_shape(layer, tuple(inputs.shape[1:]))
+    return outputs.reshape(-1, height, width, layer.outputs).permute(0, 3, 1, 2)

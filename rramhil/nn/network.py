@@ -1,56 +1,32 @@
-"""Networks as data: a list of layers, and matrices that anybody may replace.
+"""Trained networks as data: a card with its layers, and matrices that anybody may replace.
 
-Every layer is a product of unrolled inputs with a matrix (rows = inputs, columns = outputs),
-because that is what an array computes: a convolution of k x k over c channels has c x k x k
-rows, in the order of `torch.nn.functional.unfold`. Biases, activations and pooling are
-digital. Pixels are 0..1 and activations are not negative, so inputs are unsigned throughout.
+What a layer is, and the walk over layers, is in `rramhil.nn.layers`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Literal
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, ValidationError
+from pydantic import model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.nn import functional
 
 from rramhil.nn.data import DataSet
-from rramhil.schema import FileError, Strict
+from rramhil.nn.layers import Layer, Product, by_weights, last_of, shapes, walk
+from rramhil.schema import FileError, Strict, check
 from rramhil.words import nearest
 
 Matrices = dict[str, Tensor]
-
-
-class Layer(Strict):
-    """A product, then a bias, then ReLU and max-pooling over `pool` x `pool` where wanted.
-
-    `inputs` and `outputs` are features of a linear layer, channels of a convolution.
-    """
-
-    name: str
-    kind: Literal["linear", "convolution"]
-    inputs: int = Field(gt=0)
-    outputs: int = Field(gt=0)
-    kernel: int = Field(default=1, gt=0)
-    padding: int = Field(default=0, ge=0)
-    relu: bool = True
-    pool: int = Field(default=1, gt=0)
-
-    @property
-    def rows(self) -> int:
-        """Rows of the matrix: inputs x kernel x kernel."""
-        return self.inputs * self.kernel**2
 
 
 class Card(Strict):
@@ -69,6 +45,11 @@ class Card(Strict):
     seed: int
     split_seed: int
     accuracy: dict[str, float]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        shapes(self.layers, self.image_shape)
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,31 +89,16 @@ class Images:
     def __len__(self) -> int:
         return int(self.labels.numel())
 
+    def batches(self, size: int) -> Iterator[Images]:
+        """All images in order, `size` at a time; the last batch may be smaller."""
+        for start in range(0, len(self), size):
+            yield Images(self.pixels[start : start + size], self.labels[start : start + size])
+
 
 def images_of(data: DataSet, indices: ArrayLike) -> Images:
     """The images of `data` at `indices` as tensors."""
     chosen = np.asarray(indices, dtype=np.int64)
     return Images(torch.from_numpy(data.pixels(chosen)), torch.from_numpy(data.labels[chosen]))
-
-
-def forward(
-    layers: tuple[Layer, ...],
-    pixels: Tensor,
-    weights: Mapping[str, Tensor],
-    biases: Mapping[str, Tensor],
-) -> Tensor:
-    """Logits (n, classes) of `pixels` (n, channels, height, width); differentiable in all."""
-    values = pixels
-    for layer in layers:
-        weight, bias = weights[layer.name], biases[layer.name]
-        if layer.kind == "linear":
-            values = values.flatten(1) @ weight + bias
-        else:
-            kernel = weight.T.reshape(layer.outputs, layer.inputs, layer.kernel, layer.kernel)
-            values = functional.conv2d(values, kernel, bias, padding=layer.padding)
-        values = functional.relu(values) if layer.relu else values
-        values = functional.max_pool2d(values, layer.pool) if layer.pool > 1 else values
-    return values
 
 
 def logits_of(
@@ -146,22 +112,28 @@ def logits_of(
 
     Raises ValueError when the images do not have the shape that the network takes.
     """
+    own = network.weights if weights is None else weights
+    return logits_by(
+        network, images, by_weights(own, network.biases if biases is None else biases), batch
+    )
+
+
+def logits_by(network: Network, images: Images, product: Product, batch: int = 1000) -> Tensor:
+    """Logits (n, classes) without gradients, each layer by `product`; raises as `logits_of`."""
+    check_images(network, images)
+    layers = network.card.layers
+    with torch.no_grad():
+        parts = [last_of(walk(layers, part.pixels, product)) for part in images.batches(batch)]
+    return torch.cat(parts)
+
+
+def check_images(network: Network, images: Images) -> None:
+    """Raises ValueError when `images` do not have the shape that the network takes."""
     if tuple(images.pixels.shape[1:]) != network.card.image_shape:
         raise ValueError(
             f"{network.card.name} takes images of shape {network.card.image_shape}, not "
             f"{tuple(images.pixels.shape[1:])}; use it with the data set {network.card.data}"
         )
-    with torch.no_grad():
-        parts = [
-            forward(
-                network.card.layers,
-                images.pixels[start : start + batch],
-                network.weights if weights is None else weights,
-                network.biases if biases is None else biases,
-            )
-            for start in range(0, len(images), batch)
-        ]
-    return torch.cat(parts)
 
 
 def accuracy_of(
@@ -210,7 +182,7 @@ def _load(path: Path) -> Network:
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         with safe_open(path, framework="pt") as stored:
-            card = Card.model_validate_json((stored.metadata() or {})["card"])
+            card = check(json.loads((stored.metadata() or {})["card"]), Card, str(path))
             names = [layer.name for layer in card.layers]
             weights = {name: stored.get_tensor(f"{name}.weight") for name in names}
             biases = {name: stored.get_tensor(f"{name}.bias") for name in names}
@@ -218,7 +190,7 @@ def _load(path: Path) -> Network:
         raise FileError(f"there is no file {path}") from None
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error}") from None
-    except (SafetensorError, ValidationError, KeyError):
+    except (SafetensorError, json.JSONDecodeError, KeyError):
         raise FileError(
             f"{path} is no network that scripts/train_networks.py or save_network wrote"
         ) from None

@@ -31,7 +31,7 @@ SIZES: dict[str, Sizes] = {
     "digits": Sizes(calibration=147, validation=150, test=600),
     "mnist": Sizes(calibration=5_000, validation=5_000, test=10_000),
     "fashion-mnist": Sizes(calibration=5_000, validation=5_000, test=10_000),
-    "cifar-10": Sizes(calibration=5_000, validation=5_000, test=10_000),
+    "cifar-10": Sizes(calibration=2_000, validation=1_000, test=10_000),
 }
 
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rramhil.nn.network import Images, Layer, Matrices, forward
+from rramhil.nn.layers import Layer, forward
+from rramhil.nn.network import Images, Matrices
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ validation cross-entropy); epoch 0, before any training, takes part. D. P. Kingm
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rramhil.nn.network import Images, Matrices, Network, forward, logits_of
+from rramhil.nn.layers import Product, by_weights
+from rramhil.nn.network import Images, Network, check_images, logits_by
 from rramhil.nn.repeatable import repeatable
-from rramhil.recover.losses import Loss
-from rramhil.recover.places import Computed, Place, corrected
+from rramhil.recover.losses import Loss, answers
+from rramhil.recover.places import Computed, Parameters, Place, corrected
 
 Checkpoint = dict[str, NDArray[np.float64] | NDArray[np.float32]]
-Parameters = dict[str, Matrices]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,23 @@ class Schedule:
             )
 
 
+Forward = Callable[[Computed], Product]
+"""How the corrected network is computed: the product of each layer, differentiable."""
+
+
+def by_readback(computed: Computed) -> Product:
+    """Products by the host, from what was read and corrected."""
+    return by_weights(computed.weights, computed.biases)
+
+
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """The three slots filled (the mask sits in its place), and the schedule."""
+    """The three slots filled (the mask sits in its place), the schedule, the forward pass."""
 
     places: tuple[Place, ...]
     loss: Loss
     schedule: Schedule
+    forward: Forward = by_readback
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -80,8 +90,11 @@ def adapt(
     images: Images,
     validation: Images,
     checkpoint: Checkpoint | None = None,
+    start: Parameters | None = None,
 ) -> Iterator[Epoch]:
     """Train the digital parameters; yields epoch 0 (untrained) and then each epoch.
+
+    They begin without effect, or at `start` (from a closed form).
 
     `network` is the teacher, `array` what the cells hold (weights from readback, digital
     biases); neither is changed. With the `checkpoint` of an epoch the loop goes on behind it
@@ -93,9 +106,9 @@ def adapt(
             f"a recovery needs images to learn from ({len(images)}) and images to validate with "
             f"({len(validation)}); give at least one of each"
         )
-    state = _State(recovery, array)
+    check_images(network, images)
+    state = _State(recovery, array, start)
     with repeatable():
-        teacher = logits_of(network, images)
         if checkpoint is not None:
             state.restore(checkpoint)
         else:
@@ -104,35 +117,48 @@ def adapt(
         yield state.epoch(math.nan)
     for number in range(state.done + 1, recovery.schedule.epochs + 1):
         with repeatable():
-            loss = state.train(number, network, array, images, teacher)
+            loss = state.train(number, network, array, images)
             state.judge(number, network, array, validation)
         yield state.epoch(loss)
 
 
 def best(recovery: Recovery, array: Computed, checkpoint: Checkpoint) -> Computed:
     """The network corrected by the best parameters of a checkpoint."""
-    start = _start(recovery, array)
-    parameters = _unpacked(start, checkpoint, "best")
+    parameters = best_parameters(recovery, array, checkpoint)
     with torch.no_grad():
         return corrected(recovery.places, parameters, array)
+
+
+def best_parameters(recovery: Recovery, array: Computed, checkpoint: Checkpoint) -> Parameters:
+    """The best parameters of a checkpoint. Raises ValueError when it is of another recovery."""
+    return _unpacked(_start(recovery, array), checkpoint, "best")
+
+
+def best_epoch(checkpoint: Checkpoint) -> int:
+    """The number of the epoch that the best parameters of a checkpoint are of."""
+    return int(checkpoint["numbers"][1])
 
 
 class _State:
     """Parameters, the optimiser's moments, and the best parameters seen."""
 
-    def __init__(self, recovery: Recovery, array: Computed) -> None:
+    def __init__(self, recovery: Recovery, array: Computed, start: Parameters | None) -> None:
         self.recovery = recovery
         self.parameters = _start(recovery, array)
+        if start is not None:
+            for name, tensor in _named(self.parameters):
+                place, layer = name.split("/", 1)
+                tensor.data.copy_(start[place][layer])
         self.best = _copied(self.parameters)
         self.best_epoch, self.best_accuracy, self.best_loss = -1, -1.0, math.inf
         self.done, self.accuracy = -1, math.nan
         self.optimiser = torch.optim.Adam([tensor for _, tensor in _named(self.parameters)])
 
-    def train(
-        self, number: int, network: Network, array: Computed, images: Images, teacher: Tensor
-    ) -> float:
+    def train(self, number: int, network: Network, array: Computed, images: Images) -> float:
         """One epoch over the images in an order of its own; the mean loss."""
-        schedule = self.recovery.schedule
+        recovery, schedule = self.recovery, self.recovery.schedule
+        layers, asks = network.card.layers, self.recovery.loss.asks_outputs
+        exact = by_weights(network.weights, network.biases)
         random = np.random.default_rng([schedule.seed, number])
         order = torch.from_numpy(random.permutation(len(images)))
         batches = math.ceil(len(images) / schedule.batch)
@@ -142,10 +168,12 @@ class _State:
             for group in self.optimiser.param_groups:
                 group["lr"] = schedule.learning_rate * (1 + math.cos(math.pi * progress)) / 2
             chosen = order[index * schedule.batch : (index + 1) * schedule.batch]
-            now = corrected(self.recovery.places, self.parameters, array)
+            now = corrected(recovery.places, self.parameters, array)
             pixels = images.pixels[chosen]
-            logits = forward(network.card.layers, pixels, now.weights, now.biases)
-            loss = self.recovery.loss(logits, images.labels[chosen], teacher[chosen])
+            with torch.no_grad():
+                taught = answers(layers, pixels, exact, asks)
+            given = answers(layers, pixels, recovery.forward(now), asks)
+            loss = recovery.loss(given, images.labels[chosen], taught)
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
@@ -156,7 +184,7 @@ class _State:
         """Validate, and keep the parameters when they are the best so far."""
         with torch.no_grad():
             now = corrected(self.recovery.places, self.parameters, array)
-        logits = logits_of(network, validation, now.weights, now.biases)
+        logits = logits_by(network, validation, self.recovery.forward(now))
         hits = logits.argmax(1) == validation.labels
         accuracy = float(hits.sum()) / len(validation)
         loss = functional.cross_entropy(logits, validation.labels).item()

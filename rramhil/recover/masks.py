@@ -37,8 +37,7 @@ def random_mask(
 
     Raises ValueError unless 0 <= fraction <= 1.
     """
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"a mask takes a fraction of 0 to 1 of the weights, not {fraction:g}")
+    _check_fraction(fraction)
     entries = {name: _draw(weight.numel(), fraction, random) for name, weight in weights.items()}
     return Mask(entries, index_bits=0)
 
@@ -46,3 +45,29 @@ def random_mask(
 def _draw(count: int, fraction: float, random: np.random.Generator) -> NDArray[np.int64]:
     chosen = random.permutation(count)[: int(fraction * count + 1e-9)]
     return np.sort(chosen).astype(np.int64)
+
+
+def ranked_mask(scores: Mapping[str, Tensor], fraction: float) -> Mask:
+    """The `fraction` of all weights with the highest scores, whatever their layer.
+
+    Its indices must be stored: a list of them or one bit a weight, in each layer whichever is
+    less. Raises ValueError unless 0 <= fraction <= 1.
+    """
+    _check_fraction(fraction)
+    flat = np.concatenate([score.reshape(-1).numpy() for score in scores.values()])
+    count = int(fraction * flat.size + 1e-9)
+    best = np.zeros(flat.size, dtype=bool)
+    best[np.argsort(-flat, kind="stable")[:count]] = True
+    ends = np.cumsum([score.numel() for score in scores.values()])[:-1]
+    parts = dict(zip(scores, np.split(best, ends), strict=True))
+    entries = {name: np.flatnonzero(part).astype(np.int64) for name, part in parts.items()}
+    return Mask(entries, sum(_index_bits(len(entries[n]), len(parts[n])) for n in parts))
+
+
+def _index_bits(count: int, total: int) -> int:
+    return min(count * max(total - 1, 1).bit_length(), total)
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"a mask takes a fraction of 0 to 1 of the weights, not {fraction:g}")

@@ -14,7 +14,8 @@ from rramhil.job import on_chip
 from rramhil.job.file import JobFile, load_job
 from rramhil.job.preflight import preflight
 from rramhil.ledger import LedgerReader
-from rramhil.nn.network import Layer, Network, load_network, save_network
+from rramhil.nn.layers import Layer
+from rramhil.nn.network import Network, load_network, save_network
 from rramhil.run import Run
 from rramhil.schema import FileError, check
 

@@ -12,7 +12,8 @@ from rramhil.mapping import Levels, find_scheme, map_network
 from rramhil.mapping.network import MappedNetwork
 from rramhil.nn.data import load_data
 from rramhil.nn.in_situ import activation_ranges, logits_in_situ, whole_tile
-from rramhil.nn.network import Images, Layer, Network, images_of, load_network, logits_of
+from rramhil.nn.layers import Layer
+from rramhil.nn.network import Images, Network, images_of, load_network, logits_of
 from rramhil.nn.splits import make_splits
 from rramhil.trim import TrimSettings, read_tile, trim_tile
 from rramhil_drivers.emulator.die import EmulatedDie
@@ -28,24 +29,34 @@ def digits() -> tuple[Network, Images, Images]:
     return network, images_of(data, splits.calibration), images_of(data, splits.test)
 
 
+PLAIN = (
+    Layer(name="a", kind="convolution", inputs=1, outputs=3, kernel=3, padding=1, pool=2),
+    Layer(name="b", kind="convolution", inputs=3, outputs=4, kernel=3, pool=2),
+    Layer(name="c", kind="linear", inputs=16, outputs=5, relu=False),
+)
+RESIDUAL = (
+    Layer(name="a", kind="convolution", inputs=1, outputs=3, kernel=3, padding=1),
+    Layer(name="s", kind="convolution", inputs=3, outputs=4, stride=2, relu=False),
+    Layer(name="b", kind="convolution", inputs=3, outputs=4, kernel=3, padding=1, stride=2,
+          input_from="a", add_from="s"),
+    Layer(name="d", kind="convolution", inputs=4, outputs=6, kernel=3, padding=1, stride=2,
+          add_from="b", pool=3, pooling="average"),
+    Layer(name="c", kind="linear", inputs=6, outputs=5, relu=False),
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("scheme", ["two_column", "one_column"])
-def test_an_exact_array_gives_the_logits_of_the_mapped_weights(scheme: str) -> None:
-    """Also through two convolutions with pooling, against torch."""
-    same = {"kind": "convolution", "kernel": 3, "pool": 2}
+@pytest.mark.parametrize("layers", [PLAIN, RESIDUAL], ids=["plain", "residual"])
+def test_an_exact_array_gives_the_logits_of_the_mapped_weights(
+    scheme: str, layers: tuple[Layer, ...]
+) -> None:
+    """Also through convolutions with pooling, strides and additions, against torch."""
     generator = torch.Generator().manual_seed(1)
     card = load_network("digits").card.model_copy(
-        update={
-            "image_shape": (1, 12, 12),
-            "layers": (
-                Layer(name="a", inputs=1, outputs=3, padding=1, **same),
-                Layer(name="b", inputs=3, outputs=4, **same),
-                Layer(name="c", kind="linear", inputs=16, outputs=5, relu=False),
-            ),
-        }
-    )  # fmt: skip
-    shapes = {"a": (9, 3), "b": (27, 4), "c": (16, 5)}
-    weights = {n: torch.randn(s, generator=generator) * 0.3 for n, s in shapes.items()}
-    biases = {n: torch.randn(s[1], generator=generator) * 0.1 for n, s in shapes.items()}
+        update={"image_shape": (1, 12, 12), "layers": layers}
+    )
+    weights = {x.name: torch.randn((x.rows, x.outputs), generator=generator) * 0.3 for x in layers}
+    biases = {x.name: torch.randn(x.outputs, generator=generator) * 0.1 for x in layers}
     network = Network(card, weights, biases)
     spec = open_device("emulator:wide?tiles=1").spec
     assert spec.mvm is not None

@@ -9,13 +9,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rramhil.nn.data import load_data
+from rramhil.nn.layers import Layer, forward
 from rramhil.nn.network import (
     Card,
     Images,
-    Layer,
     Network,
     accuracy_of,
-    forward,
     images_of,
     load_network,
     logits_of,
@@ -107,6 +106,15 @@ def test_what_is_no_network_is_refused_in_one_sentence(tmp_path: Path) -> None:
     save_network(network, broken)
     with pytest.raises(FileError, match=r"fc is \(4, 5\), but its card says \(48, 5\)"):
         load_network(broken)
+
+
+def test_a_card_whose_layers_do_not_fit_says_which(tmp_path: Path) -> None:
+    network, path = small_network(), tmp_path / "odd.safetensors"
+    layers = (LAYERS[0], LAYERS[1].model_copy(update={"add_from": "cnv"}))
+    card = network.card.model_copy(update={"layers": layers})
+    save_network(Network(card, network.weights, network.biases), path)
+    with pytest.raises(FileError, match=r"odd\.safetensors: layer fc names 'cnv', which is no"):
+        load_network(path)
 
 
 def test_weights_and_images_of_another_shape_are_refused() -> None:

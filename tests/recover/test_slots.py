@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rramhil.nn.network import load_network
 from rramhil.recover.cost import digital_cost
-from rramhil.recover.losses import distillation, label_loss
+from rramhil.recover.losses import Answers, distillation, label_loss
 from rramhil.recover.masks import Mask, random_mask
 from rramhil.recover.places import (
     Biases,
@@ -90,12 +90,13 @@ def test_masks_of_other_seeds_differ_and_cover_a_layer_evenly() -> None:
 
 def test_distillation_is_its_formula() -> None:
     generator = torch.Generator().manual_seed(0)
-    logits, teacher = torch.randn(2, 4, 3, generator=generator)
+    scores = torch.randn(2, 4, 3, generator=generator)
+    logits, teacher = (Answers(values) for values in scores)
     labels = torch.tensor([0, 1, 2, 0])
-    taught, learnt = (torch.softmax(values / 4, dim=1) for values in (teacher, logits))
+    taught, learnt = (torch.softmax(values / 4, dim=1) for values in scores.flip(0))
     divergence = (taught * (taught.log() - learnt.log())).sum(1).mean()
-    correct = -torch.log_softmax(logits, dim=1)[range(4), labels].mean()
-    torch.testing.assert_close(label_loss(logits, labels, teacher), correct)
+    correct = -torch.log_softmax(logits.logits, dim=1)[range(4), labels].mean()
+    torch.testing.assert_close(label_loss()(logits, labels, teacher), correct)
     torch.testing.assert_close(
         distillation(4, 0.3)(logits, labels, teacher), 0.7 * 16 * divergence + 0.3 * correct
     )
@@ -109,7 +110,7 @@ def test_the_cost_counts_every_number_and_no_index_of_a_seeded_mask() -> None:
     network = load_network("digits")
     array = Computed(network.weights, network.biases)
     recovery = random_sparse_adaptation(RsaSettings(fraction=0.05, gains=True), array)
-    cost = digital_cost(recovery, array, images=900, labels=900, validation_images=150)
+    cost = digital_cost(recovery.places, array, images=900, labels=900, validation_images=150)
     weights = 64 * 128 + 128 * 64 + 64 * 10
     sparse = 2 * math.floor(0.05 * 64 * 128) + math.floor(0.05 * 640)
     assert cost.parameters == {"gains": 202, "sparse": sparse, "biases": 202}

@@ -1,0 +1,224 @@
+"""A network's layers as data, and the one walk over them that everything else uses.
+
+Every layer is a product of unrolled inputs with a matrix (rows = inputs, columns = outputs),
+because that is what an array computes: a convolution of k x k over c channels has c x k x k
+rows, in the order of `torch.nn.functional.unfold`. Biases, additions, activations and pooling
+are digital. Pixels are 0..1 and what goes into a product is not negative, so inputs are unsigned
+throughout.
+
+A layer takes the activation of the layer before it, or of `input_from`; before its ReLU the
+activation of `add_from` may be added (K. He et al., CVPR 2016). Who computes the product is the
+caller's: torch, an array, a product under correction:
+
+    for step in walk(layers, pixels, product):
+        step.layer, step.inputs, step.outputs, step.activation
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from rramhil.schema import Strict
+
+
+class Layer(Strict):
+    """A product, a bias, an addition, ReLU, pooling over `pool` x `pool`; the last three if wanted.
+
+    `inputs` and `outputs` are features of a linear layer, channels of a convolution. `input_from`
+    and `add_from` name earlier layers. Where the maps to add are larger, every second (third, ...)
+    pixel is taken, and channels that they do not have are zeros: the shortcut without weights,
+    option A of K. He et al. A shortcut with weights is a layer of its own (kernel 1, no ReLU).
+    """
+
+    name: str
+    kind: Literal["linear", "convolution"]
+    inputs: int = Field(gt=0)
+    outputs: int = Field(gt=0)
+    kernel: int = Field(default=1, gt=0)
+    padding: int = Field(default=0, ge=0)
+    stride: int = Field(default=1, gt=0)
+    relu: bool = True
+    pool: int = Field(default=1, gt=0)
+    pooling: Literal["max", "average"] = "max"
+    input_from: str | None = None
+    add_from: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows of the matrix: inputs x kernel x kernel."""
+        return self.inputs * self.kernel**2
+
+
+Shape = tuple[int, ...]
+Product = Callable[[Layer, Tensor], Tensor]
+"""(layer, inputs) -> product and bias: (n, outputs), or (n, outputs, height, width)."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Step:
+    """A layer at work on n images.
+
+    `inputs`: what its product takes, (n, channels, height, width), or (n, features) where a linear
+    layer comes before; `outputs`: product and bias, nothing added yet, (n, outputs[, height,
+    width]); `activation`: what it hands on, after addition, ReLU and pooling.
+    """
+
+    layer: Layer
+    inputs: Tensor
+    outputs: Tensor
+    activation: Tensor
+
+
+def walk(layers: tuple[Layer, ...], pixels: Tensor, product: Product) -> Iterator[Step]:
+    """Each layer in order on `pixels` (n, channels, height, width).
+
+    `product` is asked for one layer at a time, so it may depend on what earlier steps showed.
+    """
+    wanted = {name for layer in layers for name in (layer.input_from, layer.add_from) if name}
+    kept: dict[str, Tensor] = {}
+    values = pixels
+    for layer in layers:
+        inputs = values if layer.input_from is None else kept[layer.input_from]
+        outputs = product(layer, inputs)
+        values = activated(layer, outputs, None if layer.add_from is None else kept[layer.add_from])
+        if layer.name in wanted:
+            kept[layer.name] = values
+        yield Step(layer, inputs, outputs, values)
+
+
+def activated(layer: Layer, outputs: Tensor, added: Tensor | None) -> Tensor:
+    """`outputs` after addition, ReLU and pooling, as far as the layer has them."""
+    values = outputs if added is None else outputs + _fitted(added, outputs)
+    values = functional.relu(values) if layer.relu else values
+    if layer.pool == 1:
+        return values
+    pool = functional.max_pool2d if layer.pooling == "max" else functional.avg_pool2d
+    return pool(values, layer.pool)
+
+
+def _fitted(earlier: Tensor, outputs: Tensor) -> Tensor:
+    """`earlier` in the shape of `outputs`: every n-th pixel, zeros for missing channels."""
+    if earlier.shape == outputs.shape:
+        return earlier
+    step = earlier.shape[2] // outputs.shape[2]
+    missing = outputs.shape[1] - earlier.shape[1]
+    return functional.pad(earlier[:, :, ::step, ::step], (0, 0, 0, 0, 0, missing))
+
+
+def product_of(layer: Layer, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`inputs` times the matrix `weight` (rows, outputs), plus `bias` (outputs,)."""
+    if layer.kind == "linear":
+        product = inputs.flatten(1) @ weight
+        return product if bias is None else product + bias
+    kernel = weight.T.reshape(layer.outputs, layer.inputs, layer.kernel, layer.kernel)
+    return functional.conv2d(inputs, kernel, bias, stride=layer.stride, padding=layer.padding)
+
+
+def unrolled(layer: Layer, inputs: Tensor, chosen: Tensor | None = None) -> Tensor:
+    """`inputs` as the rows of a layer's matrix see them: (products, rows); all, or `chosen` ones.
+
+    A linear layer has one product an image, a convolution one for each image and position;
+    positions run over y, then x. `unrolled(layer, inputs) @ weight` is the product of the layer.
+    """
+    if layer.kind == "linear":
+        vectors = inputs.flatten(1)
+        return vectors if chosen is None else vectors[chosen]
+    edge, k, stride = layer.padding, layer.kernel, layer.stride
+    padded = functional.pad(inputs, (edge, edge, edge, edge))
+    windows = padded.unfold(2, k, stride).unfold(3, k, stride).permute(0, 2, 3, 1, 4, 5)
+    if chosen is None:
+        return windows.reshape(-1, layer.rows)
+    height, width = windows.shape[1:3]
+    image, place = chosen // (height * width), chosen % (height * width)
+    return windows[image, place // width, place % width].reshape(-1, layer.rows)
+
+
+def with_positions_first(outputs: Tensor) -> Tensor:
+    """Outputs of a step as `unrolled` orders its inputs: (images x positions, outputs)."""
+    if outputs.ndim == 2:
+        return outputs
+    return outputs.permute(0, 2, 3, 1).reshape(-1, outputs.shape[1])
+
+
+def by_weights(weights: Mapping[str, Tensor], biases: Mapping[str, Tensor]) -> Product:
+    """Products with matrices (rows, outputs) and biases (outputs,); differentiable in all."""
+
+    def product(layer: Layer, inputs: Tensor) -> Tensor:
+        return product_of(layer, inputs, weights[layer.name], biases[layer.name])
+
+    return product
+
+
+def forward(
+    layers: tuple[Layer, ...],
+    pixels: Tensor,
+    weights: Mapping[str, Tensor],
+    biases: Mapping[str, Tensor],
+) -> Tensor:
+    """Logits (n, classes) of `pixels` (n, channels, height, width); differentiable in all."""
+    return last_of(walk(layers, pixels, by_weights(weights, biases)))
+
+
+def last_of(steps: Iterator[Step]) -> Tensor:
+    """The activation of the last layer, with no earlier step kept."""
+    (last,) = deque(steps, maxlen=1)
+    return last.activation
+
+
+def shapes(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) -> dict[str, Shape]:
+    """Shape of each layer's activation for one image: (features,) or (channels, height, width).
+
+    Raises ValueError, in one sentence, where layers do not fit together.
+    """
+    known: dict[str, Shape] = {}
+    before: Shape = image_shape
+    for layer in layers:
+        for name in (layer.input_from, layer.add_from):
+            if name is not None and name not in known:
+                raise ValueError(f"layer {layer.name} names {name!r}, which is no earlier layer")
+        if layer.name in known:
+            raise ValueError(f"two layers are named {layer.name!r}; names must differ")
+        taken = before if layer.input_from is None else known[layer.input_from]
+        outputs = output_shape(layer, taken)
+        if layer.add_from is not None:
+            _check_sum(layer, known[layer.add_from], outputs)
+        before = (outputs[0], *(side // layer.pool for side in outputs[1:]))
+        if 0 in before or (layer.pool > 1 and len(before) == 1):
+            raise ValueError(f"layer {layer.name} pools over {layer.pool}, more than it has")
+        known[layer.name] = before
+    return known
+
+
+def output_shape(layer: Layer, taken: Shape) -> Shape:
+    """Shape of a layer's product for one input of shape `taken`. Raises ValueError on a misfit."""
+    count = int(torch.Size(taken).numel()) if layer.kind == "linear" else taken[0]
+    if count != layer.inputs or (layer.kind == "convolution" and len(taken) != 3):
+        raise ValueError(f"layer {layer.name} takes {layer.inputs} inputs, but is given {taken}")
+    if layer.kind == "linear":
+        return (layer.outputs,)
+    sides = [side + 2 * layer.padding - layer.kernel for side in taken[1:]]
+    if min(sides) < 0:
+        raise ValueError(f"layer {layer.name} has a kernel of {layer.kernel}, larger than {taken}")
+    return (layer.outputs, *(side // layer.stride + 1 for side in sides))
+
+
+def _check_sum(layer: Layer, earlier: Shape, outputs: Shape) -> None:
+    fits = len(earlier) == len(outputs) and earlier[0] <= outputs[0]
+    if fits and len(outputs) == 3:
+        step = max(earlier[1] // outputs[1], 1)
+        fits = tuple(-(-side // step) for side in earlier[1:]) == outputs[1:]
+    elif fits:
+        fits = earlier == outputs
+    if not fits:
+        raise ValueError(
+            f"layer {layer.name} adds {layer.add_from} of shape {earlier} to outputs of shape "
+            f"{outputs}; give the shortcut a layer of its own"
+        )

@@ -1,0 +1,115 @@
+"""How much each weight of an array matters: what masks and selective rewriting rank by.
+
+All give a matrix (rows, columns) of non-negative scores for each layer, comparable over the
+whole network. What a score asks for is in its arguments: weights alone, readings, activations
+(no labels, no gradients), or gradients of a loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rramhil.nn.layers import by_weights, unrolled, walk, with_positions_first
+from rramhil.nn.network import Images, Matrices, Network
+from rramhil.recover.losses import Loss, answers
+from rramhil.recover.places import Computed
+
+Scores = dict[str, Tensor]
+
+
+def magnitude(weights: Mapping[str, Tensor]) -> Scores:
+    """|w| over the largest of its layer."""
+    return {name: weight.abs() / _largest(weight) for name, weight in weights.items()}
+
+
+def known_bad(network: Network, array: Computed) -> Scores:
+    """|read - wanted| over the layer's largest |w|: the cells known to be bad first."""
+    return {
+        name: (array.weights[name] - weight).abs() / _largest(weight)
+        for name, weight in network.weights.items()
+    }
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Moments:
+    """Of the teacher over images: E[x^2] of each row's input, and the variance of outputs."""
+
+    inputs: Matrices
+    outputs: dict[str, float]
+
+
+def moments(network: Network, images: Images, batch: int = 500) -> Moments:
+    """Second moments of the inputs (rows,) of each layer and the variance of its outputs."""
+    inputs: Matrices = {}
+    totals: dict[str, Tensor] = {}
+    products = dict.fromkeys(network.weights, 0)
+    exact = by_weights(network.weights, network.biases)
+    with torch.no_grad():
+        for part in images.batches(batch):
+            for step in walk(network.card.layers, part.pixels, exact):
+                name = step.layer.name
+                rows = unrolled(step.layer, step.inputs).square().sum(0)
+                outputs = with_positions_first(step.outputs).double()
+                sums = torch.stack([outputs.sum(0), outputs.square().sum(0)])
+                inputs[name] = inputs[name] + rows if name in inputs else rows
+                totals[name] = totals[name] + sums if name in totals else sums
+                products[name] += len(outputs)
+    variances = {}
+    for name, (first, second) in totals.items():
+        mean = first / products[name]
+        variances[name] = float((second / products[name] - mean.square()).mean())
+    return Moments({name: x / products[name] for name, x in inputs.items()}, variances)
+
+
+def expected_output_error(network: Network, array: Computed, seen: Moments) -> Scores:
+    """`errx`: the share of a layer's output variance that the error of a weight makes.
+
+    err^2 E[x^2] / (columns var(y)): needs readings and unlabelled images, no gradients.
+    """
+    return {
+        name: (array.weights[name] - weight).square()
+        * seen.inputs[name][:, None]
+        / (weight.shape[1] * max(seen.outputs[name], 1e-30))
+        for name, weight in network.weights.items()
+    }
+
+
+def fisher(
+    network: Network, array: Computed, images: Images, loss: Loss, batch: int = 10
+) -> Scores:
+    """Mean squared gradient of `loss` at the array: the diagonal of its empirical Fisher matrix.
+
+    It stands for the second derivative that Z. Yan, X. S. Hu, Y. Shi, "SWIM: selective
+    write-verify for computing-in-memory neural accelerators", DAC 2022, rank weights by.
+    """
+    weights = {name: weight.clone().requires_grad_() for name, weight in array.weights.items()}
+    squared = {name: torch.zeros_like(weight) for name, weight in array.weights.items()}
+    layers, exact = network.card.layers, by_weights(network.weights, network.biases)
+    steps = 0
+    for start in range(0, len(images), batch):
+        pixels = images.pixels[start : start + batch]
+        with torch.no_grad():
+            taught = answers(layers, pixels, exact, loss.asks_outputs)
+        given = answers(layers, pixels, by_weights(weights, array.biases), loss.asks_outputs)
+        value = loss(given, images.labels[start : start + batch], taught)
+        gradients = torch.autograd.grad(value, list(weights.values()))
+        for name, gradient in zip(weights, gradients, strict=True):
+            squared[name] += gradient.square()
+        steps += 1
+    return {name: total / steps for name, total in squared.items()}
+
+
+def expected_loss_change(network: Network, array: Computed, squared_gradients: Scores) -> Scores:
+    """`taylor`: squared gradient times squared error, the loss that undoing it would save."""
+    return {
+        name: squared_gradients[name] * (array.weights[name] - weight).square()
+        for name, weight in network.weights.items()
+    }
+
+
+def _largest(weight: Tensor) -> Tensor:
+    return weight.abs().max().clamp_min(1e-30)

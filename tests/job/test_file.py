@@ -6,7 +6,8 @@ import tomllib
 
 import pytest
 
-from rramhil.job.file import JobFile, RecoverRSA, load_job, shipped_jobs
+from rramhil.job.file import JobFile, load_job, shipped_jobs
+from rramhil.job.recoveries import RecoverRSA
 from rramhil.recover.rsa import RsaSettings
 from rramhil.schema import FileError, check
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 LARGE_MEGABYTES = 50
+FEW_LINES = 10_000
 
 
 class Format(StrEnum):
@@ -142,7 +143,8 @@ def export(
         if target.exists() and not force:
             raise UsageError(f"{target} exists; name another file with --out, or give --force")
         expected = lines_of(ledger, run)
-        terminal.say(_expectation(expected, to))
+        if expected > FEW_LINES:
+            terminal.say(_expectation(expected, to))
         with LineBar(terminal, expected) as bar:
             rows = write_table(ledger, target, to.value, run=run, progress=bar.report)
     terminal.answer(

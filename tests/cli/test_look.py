@@ -10,6 +10,7 @@ import pytest
 from cli_calls import Call, error_of, json_of, made_up_result, stored
 from fakes import FakeDie
 
+from rramhil.cli import look
 from rramhil.cli.errors import WRONG_INPUT
 from rramhil.cli.look import Format, _expectation
 from rramhil.job.folder import runs_folder
@@ -108,7 +109,10 @@ def test_export_takes_what_ledger_verify_takes(
     ):  # fmt: skip
         done = rramhil("export", which, "--to", "csv", "--force", "--json")
         assert json_of(done)["cell_transactions"] == lines, done.stderr
-        assert f"{lines} cell-transactions, about 0 MB of csv" in done.stderr
+        assert done.stderr == ""
+    monkeypatch.setattr(look, "FEW_LINES", 5)
+    done = rramhil("export", "fake-0", "--to", "csv", "--force")
+    assert "9 cell-transactions, about 0 MB of csv" in done.stderr
     assert (tmp_path / "fake-0.csv").is_file()
     assert (tmp_path / f"{ledger_of_a_run.run}.csv").is_file()
     assert "is no ledger file, no die in" in error_of(rramhil("export", "fake-1", "--to", "csv"))

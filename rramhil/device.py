@@ -85,8 +85,6 @@ class DeviceFault(DeviceError):
 
 # --------------------------------------------------------------------------- limits
 
-GRID_SLACK = 1e-3  # of a step: so far off the grid a setting may lie
-
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -106,34 +104,15 @@ class Range:
 
     def first_outside(self, values: ArrayLike) -> float | None:
         """The first value that is out of range, off the grid or not a number, or None."""
+        floats = np.atleast_1d(np.asarray(values, dtype=np.float64))
         slack = 1e-9 * max(abs(self.low), abs(self.high))
         low, high = self.low - slack, self.high + slack
-        if isinstance(values, float) and self.step <= 0:  # a pulse width
-            return None if low <= values <= high else values
-        floats = np.asarray(values, dtype=np.float64).reshape(-1)
-        if not floats.size or self._are_good(floats, low, high):
-            return None
         good = (floats >= low) & (floats <= high)
         if self.step > 0:
             with np.errstate(invalid="ignore"):
                 codes = floats * (1 / self.step)
-                good &= np.abs(codes - np.rint(codes), out=codes) < GRID_SLACK
+                good &= np.abs(codes - np.rint(codes), out=codes) < 1e-3
         return None if good.all() else float(floats[np.argmin(good)])
-
-    def _are_good(self, floats: NDArray[np.float64], low: float, high: float) -> bool:
-        """Whether all lie within `low`..`high` and on the grid, in few passes. NaN never does."""
-        least, most = float(np.minimum.reduce(floats)), float(np.maximum.reduce(floats))
-        if not (low <= least and most <= high):
-            return False
-        if self.step <= 0:
-            return True
-        if least == most:
-            code = least * (1 / self.step)
-            return abs(code - round(code)) < GRID_SLACK
-        codes = floats * (1 / self.step)
-        codes -= np.rint(codes)
-        off = max(float(np.maximum.reduce(codes)), -float(np.minimum.reduce(codes)))
-        return off < GRID_SLACK
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,7 @@ class Hops:
             self.left = _until_next(rng)
         places: list[int] = []
         if total and self.left <= total:
-            ends, in_word = np.cumsum(ones, dtype=np.int64), flat.size // words.size
+            ends, in_word = np.cumsum(ones.astype(np.int64)), flat.size // words.size
         while total and self.left <= total:
             passed = (self.left - 1) // unit
             word = int(np.searchsorted(ends, passed, side="right"))

@@ -19,14 +19,23 @@ from rramhil.job.learning import (
 )
 from rramhil.job.recoveries import RecoverClosedForm, RecoverRSA
 from rramhil.job.work import Tick, Ticks, Work
-from rramhil.nn.network import Images
+from rramhil.nn.network import Images, Network
 from rramhil.recover import closed_form
 from rramhil.recover.choosing import choose_mask
 from rramhil.recover.cost import digital_cost
 from rramhil.recover.loop import Recovery, Schedule, best_epoch, best_parameters
 from rramhil.recover.losses import distillation
 from rramhil.recover.masks import Mask
-from rramhil.recover.places import Biases, ColumnGains, Computed, Parameters, Place, SparseMemory
+from rramhil.recover.places import (
+    Biases,
+    ColumnGains,
+    Computed,
+    Parameters,
+    Place,
+    ReplacingMemory,
+    SparseMemory,
+    masked,
+)
 from rramhil.recover.rsa import RsaSettings, random_sparse_adaptation
 from rramhil.verify import reset_pulse
 
@@ -49,9 +58,7 @@ def recover_rsa(work: Work, step: RecoverRSA, generator: np.random.Generator) ->
         yield Tick(0, total, f"switching the cells of {len(mask)} weights off")
         array = held(subject, _switched_off(work, mask, step.delay))
     recovery = random_sparse_adaptation(settings, array, mask)
-    start = None
-    if step.start == "closed_form":
-        start = _solved(work, array, mask, images, closed_form.Ridge(seed=settings.seed))
+    start = _start(step, work.subject.network, array, mask, images, settings.seed)
     last = yield from epochs(work, recovery, array, images, start, total=total)
     judge_corrected(work, recovery.places, best_parameters(recovery, array, last))
     labels = len(images) if recovery.loss.asks_labels else 0
@@ -76,13 +83,19 @@ def _settings(step: RecoverRSA, seed: int) -> RsaSettings:
     )
 
 
-def _solved(
-    work: Work, array: Computed, mask: Mask, images: Images, ridge: closed_form.Ridge
-) -> Parameters:
-    network = work.subject.network
+def _start(
+    step: RecoverRSA, network: Network, array: Computed, mask: Mask, images: Images, seed: int
+) -> Parameters | None:
+    """Where the numbers begin; None: without effect."""
+    if step.start == "no_effect":
+        return None
     parameters = closed_form.start_parameters(network, array, mask)
-    for _ in closed_form.fit(network, array, mask, images, ridge, parameters):
-        pass
+    if step.start == "closed_form":
+        ridge = closed_form.Ridge(seed=seed)
+        for _ in closed_form.fit(network, array, mask, images, ridge, parameters):
+            pass
+    if step.replacing:
+        parameters[ReplacingMemory.name] = masked(network.weights, mask)
     return parameters
 
 

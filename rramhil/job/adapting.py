@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 
 import numpy as np
@@ -16,6 +17,7 @@ from rramhil.job.learning import (
     judge_corrected,
     learning_images,
     note_digital,
+    updates_of,
 )
 from rramhil.job.recoveries import RecoverClosedForm, RecoverRSA
 from rramhil.job.work import Tick, Ticks, Work
@@ -63,7 +65,7 @@ def recover_rsa(work: Work, step: RecoverRSA, generator: np.random.Generator) ->
     judge_corrected(work, recovery.places, best_parameters(recovery, array, last))
     labels = len(images) if recovery.loss.asks_labels else 0
     price = digital_cost(recovery.places, array, len(images), labels, len(subject.validation))
-    note_digital(work, price)
+    note_digital(work, price, updates_of(recovery.schedule, len(images)))
     work.findings |= {"best_epoch": best_epoch(last)}
     yield Tick(total, total, f"accuracy {work.accuracy:.2%}")
 
@@ -143,13 +145,14 @@ def recover_closed_form(
         text = f"{layer.layer}: {layer.error_before:.1%} of the variance wrong, now "
         yield Tick(len(fitted), total, f"{text}{layer.error_after:.1%}")
     places: tuple[Place, ...] = (ColumnGains(), SparseMemory(mask), Biases())
-    learnt, validation = len(images), 0
+    learnt, validation, updates = len(images), 0, 1
     if step.finish is not None:
         parameters, more = yield from _finished(work, step, places, array, parameters, seed, total)
         taken = ((step.learn_from, learnt), (step.finish.learn_from, more))
         learnt, validation = distinct_images(subject, *taken), len(subject.validation)
+        updates += step.finish.epochs * math.ceil(more / step.finish.batch)
     judge_corrected(work, places, parameters)
-    note_digital(work, digital_cost(places, array, learnt, 0, validation))
+    note_digital(work, digital_cost(places, array, learnt, 0, validation), updates)
     work.arrays |= {
         "error_before": np.array([layer.error_before for layer in fitted]),
         "error_after": np.array([layer.error_after for layer in fitted]),

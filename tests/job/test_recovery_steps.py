@@ -131,6 +131,22 @@ def test_the_cost_counts_images_and_labels_that_were_looked_at(repaired: RunResu
     assert cost["labelless"].labels == 0
 
 
+def test_device_times_of_the_repairs_are_those_of_the_ledger(repaired: RunResult) -> None:
+    timing = repaired.timing
+    assert timing is not None
+    assert (timing.source, timing.compared_with) == ("ledger", "some")
+    for name, way in timing.ways.items():
+        memory = 1e-9 * repaired.cost[name].memory_writes
+        assert way.device_seconds == pytest.approx(repaired.cost[name].device_seconds + memory)
+    solved, trained = repaired.cost["closed_form"], repaired.cost["started"]
+    assert solved.memory_writes == solved.digital_parameters
+    assert trained.memory_writes == 4 * 18 * trained.digital_parameters
+    closed = timing.ways["closed_form"]
+    assert closed.speed_up is not None
+    assert closed.speed_up_with_programming is not None
+    assert 1 < closed.speed_up_with_programming < closed.speed_up
+
+
 def test_selective_rewriting_writes_few_cells_and_helps(repaired: RunResult) -> None:
     """It comes behind a step that has RESET the cells of a twentieth of the weights."""
     (some,) = [step for step in repaired.steps if step.name == "some"]

@@ -70,7 +70,11 @@ LENET5 = (
 NETWORKS = {
     "digits": ("digits", DIGITS, Recipe(epochs=60, learning_rate=3e-3, batch=50)),
     "lenet5-mnist": ("mnist", LENET5, Recipe(epochs=6, learning_rate=3e-3, batch=128)),
-    "lenet5-fashion": ("fashion-mnist", LENET5, Recipe(epochs=6, learning_rate=3e-3, batch=128)),
+    "lenet5-fashion": (
+        "fashion-mnist",
+        LENET5,
+        Recipe(10, 3e-3, batch=128, weight_noise=0.02, shift=1, mirror=True),
+    ),
     "resnet20-cifar": (
         "cifar-10",
         resnet20(),
@@ -84,7 +88,11 @@ def main() -> None:
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("--data", type=Path, help="folder with mnist/, fashion-mnist/, cifar-10/")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where to write it")
-    parser.add_argument("--checkpoint", type=Path, help="file to stop and resume with (resnet20)")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        help="file to stop and resume with (resnet20-cifar)",
+    )
     chosen = parser.parse_args()
     data_name, layers, recipe = NETWORKS[chosen.network]
     data = load_data(data_name, chosen.data)

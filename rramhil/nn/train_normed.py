@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rramhil.device import Ints
+from rramhil.nn.augment import moved_images
 from rramhil.nn.data import DataSet
 from rramhil.nn.layers import Layer, last_of, walk
 from rramhil.nn.network import Matrices
@@ -85,8 +86,10 @@ class NormedTraining:
             progress = (self.done + number / batches) / recipe.epochs
             for group in self._optimiser.param_groups:
                 group["lr"] = recipe.learning_rate * _warm_cosine(progress, recipe.warm_up)
-            pixels = _moved(data, chosen, mirrored[chosen], recipe.shift, random)
-            losses.append(self._step(pixels, torch.from_numpy(data.labels[chosen])))
+            codes, labels = (torch.from_numpy(a[chosen]) for a in (data.images, data.labels))
+            starts = random.integers(0, 2 * recipe.shift + 1, size=(2, len(chosen), 1))
+            moved = moved_images(codes, recipe.shift, torch.from_numpy(starts), mirrored[chosen])
+            losses.append(self._step(moved.float() / data.full_scale, labels))
         self.done += 1
         return float(np.mean(losses))
 
@@ -190,19 +193,3 @@ def _mirrored(count: int, seed: int, epoch: int) -> Tensor:
     """Which of `count` images are mirrored: half of them in even epochs, the others in odd ones."""
     even = np.random.default_rng(seed).random(count) < 0.5
     return torch.from_numpy(even ^ bool(epoch % 2))
-
-
-def _moved(
-    data: DataSet, chosen: Ints, mirrored: Tensor, shift: int, random: np.random.Generator
-) -> Tensor:
-    """Pixels 0..1 of the images, shifted and mirrored: channels last, black where nothing is."""
-    codes = torch.from_numpy(data.images[chosen])
-    padded = functional.pad(codes, (shift,) * 4)
-    count, _, height, width = codes.shape
-    starts = torch.from_numpy(random.integers(0, 2 * shift + 1, size=(2, count, 1)))
-    rows = starts[0] + torch.arange(height)
-    columns = starts[1] + torch.arange(width)
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    image = torch.arange(count)[:, None, None]
-    moved = padded[image, :, rows[:, :, None], columns[:, None, :]]
-    return (moved.float() / data.full_scale).permute(0, 3, 1, 2)

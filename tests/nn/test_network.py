@@ -1,6 +1,7 @@
 """Networks: the forward pass is torch's own, files keep everything, wrong input is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,10 +128,12 @@ def test_weights_and_images_of_another_shape_are_refused() -> None:
         logits_of(network, Images(torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.int64)))
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.1])
-def test_training_learns_and_repeats(noise: float) -> None:
+@pytest.mark.parametrize(
+    "more", [{}, {"weight_noise": 0.1}, {"shift": 1, "mirror": True}], ids=["", "noise", "moved"]
+)
+def test_training_learns_and_repeats(more: dict[str, Any]) -> None:
     images = small_images(40)
-    recipe = Recipe(epochs=30, learning_rate=1e-2, batch=10, weight_noise=noise)
+    recipe = Recipe(epochs=30, learning_rate=1e-2, batch=10, **more)
     with repeatable():
         runs = [list(train(LAYERS, images, recipe, seed=5)) for _ in range(2)]
     assert runs[0][-1].loss < 0.7 * runs[0][0].loss

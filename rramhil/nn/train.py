@@ -75,7 +75,7 @@ def train(
         for start in range(0, len(images), recipe.batch):
             chosen = order[start : start + recipe.batch]
             for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * _warm_cosine(step / steps, recipe.warm_up)
+                group["lr"] = recipe.learning_rate * warm_cosine(step / steps, recipe.warm_up)
             noisy = {n: _noisy(w, recipe.weight_noise, generator) for n, w in weights.items()}
             pixels = _moved(images.pixels[chosen], recipe, generator)
             logits = forward(layers, pixels, noisy, biases)
@@ -88,7 +88,8 @@ def train(
         yield TrainingEpoch(float(np.mean(losses)), _copies(weights), _copies(biases))
 
 
-def _warm_cosine(progress: float, warm_up: float) -> float:
+def warm_cosine(progress: float, warm_up: float) -> float:
+    """Share of the peak learning rate at `progress` 0..1: a line up to `warm_up`, a cosine to 0."""
     if progress < warm_up:
         return (progress + 1e-3) / (warm_up + 1e-3)
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))

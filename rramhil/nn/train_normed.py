@@ -28,6 +28,7 @@ from rramhil.nn.augment import moved_images
 from rramhil.nn.data import DataSet
 from rramhil.nn.layers import Layer, last_of, walk
 from rramhil.nn.network import Matrices
+from rramhil.nn.train import warm_cosine
 
 EPSILON = 1e-5
 
@@ -85,7 +86,7 @@ class NormedTraining:
             chosen = order[number * recipe.batch : (number + 1) * recipe.batch]
             progress = (self.done + number / batches) / recipe.epochs
             for group in self._optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * _warm_cosine(progress, recipe.warm_up)
+                group["lr"] = recipe.learning_rate * warm_cosine(progress, recipe.warm_up)
             codes, labels = (torch.from_numpy(a[chosen]) for a in (data.images, data.labels))
             starts = random.integers(0, 2 * recipe.shift + 1, size=(2, len(chosen), 1))
             moved = moved_images(codes, recipe.shift, torch.from_numpy(starts), mirrored[chosen])
@@ -181,12 +182,6 @@ def _initial(layer: Layer, generator: torch.Generator) -> Tensor:
         return matrix
     kernel = matrix.reshape(layer.outputs, layer.inputs, layer.kernel, layer.kernel)
     return kernel.contiguous(memory_format=torch.channels_last)
-
-
-def _warm_cosine(progress: float, warm_up: float) -> float:
-    if progress < warm_up:
-        return (progress + 1e-3) / (warm_up + 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
 def _mirrored(count: int, seed: int, epoch: int) -> Tensor:

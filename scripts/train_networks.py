@@ -89,7 +89,7 @@ PLANS = {
     "lenet5-fashion": Plan(
         "fashion-mnist",
         LENET5,
-        Recipe(10, 3e-3, batch=128, weight_noise=0.02, shift=1, mirror=True),
+        Recipe(20, 3e-3, 128, weight_decay=0.1, weight_noise=0.02, shift=1, mirror=True),
     ),
     "resnet20-cifar": Plan(
         "cifar-10", resnet20(), NormedRecipe(40, learning_rate=0.4, batch=256), "column"

@@ -155,7 +155,8 @@ def test_networks_that_come_along_say_what_they_are(name: str) -> None:
     assert network.card.script.startswith("scripts/train_networks.py")
     assert network.card.accuracy["teacher_test"] > 0.85
     ideal_loss = network.card.accuracy["teacher_test"] - network.card.accuracy["ideal_mapping_test"]
-    assert ideal_loss <= 0.01
+    deep = len(network.card.layers) > 10  # ten levels cost twenty layers more: docs/networks.md
+    assert ideal_loss <= (0.03 if deep else 0.01)
 
 
 @pytest.mark.parametrize("name", network_names())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -175,20 +176,29 @@ MEASURED = json.loads(
 
 @pytest.fixture(scope="module")
 def predicted() -> dict[write_verify.Key, recipes.Counts]:
-    return write_verify.predict(load_chip("radar"), 0, 800, (0.05, 0.1, 0.15), 1)
+    return write_verify.predict(load_chip("radar"), 0, 800, write_verify.STEPS, 1)
 
 
-@pytest.mark.parametrize(
-    "run", MEASURED["runs"], ids=lambda r: f"{r['algorithm']}-{r['level']}-{r['wl_step_v']}"
-)
+MISSES = {
+    ("ISPP", 0, 0.12): "the measured onset is later and sharper (docs/fidelity.md)",
+    ("ISPP", 2, 0.12): "37 % too few pulses (docs/emulator.md, what is not right)",
+}
+"""Runs that the preset is known not to follow. When one is followed, it is to be taken out."""
+
+
+def runs() -> Iterator[Any]:
+    for run in MEASURED["runs"]:
+        key = (run["algorithm"], run["level"], run["wl_step_v"])
+        marks = [pytest.mark.xfail(strict=True, reason=MISSES[key])] if key in MISSES else []
+        yield pytest.param(run, marks=marks, id="-".join(map(str, key)))
+
+
+@pytest.mark.parametrize("run", list(runs()))
 def test_the_shipped_preset_agrees_with_the_measured_counts(
     run: dict[str, Any], predicted: dict[write_verify.Key, recipes.Counts]
 ) -> None:
     """The limits are wider than docs/fidelity.md asks for: 800 cells, and what is known to lack."""
-    key = (run["algorithm"], run["level"], run["wl_step_v"])
-    if key not in predicted:
-        pytest.skip("not simulated here, for time")
-    counts = predicted[key]
+    counts = predicted[run["algorithm"], run["level"], run["wl_step_v"]]
     assert counts.inside.mean() == pytest.approx(run["success"], abs=0.05)
     for resets, share in run["success_within"].items():
         found = (counts.inside & (counts.resets <= int(resets))).mean()
@@ -203,9 +213,8 @@ def test_the_shipped_preset_agrees_with_the_measured_counts(
         assert (pulses <= decile).mean() > share - most
 
 
-@pytest.mark.parametrize("chip", ["radar", "40nm"])
-def test_both_presets_have_the_same_cells(chip: str) -> None:
-    ours, theirs = load_chip("radar").cells, load_chip(chip).cells
+def test_both_presets_have_the_same_cells() -> None:
+    ours, theirs = load_chip("radar").cells, load_chip("40nm").cells
     assert ours is not None
     assert theirs is not None
     for table in ("set", "reset", "hrs"):

@@ -106,7 +106,9 @@ class SetLaw(Sourced):
     smaller of both counts, softly within `corner_volts`; `bl_cell_sd_volts`,
     `bl_pulse_sd_volts`: its spread between cells and from pulse to pulse. The scale of a cell
     is that of the array times exp(`scale_cell_sd` z), z normal; in a `weak_share` of the cells
-    times exp(`weak_ln_scale` + `weak_cell_sd` z).
+    times exp(`weak_ln_scale` (1 - `weak_tail` + `weak_tail` e) + `weak_cell_sd` z), e exponential
+    of mean 1. Of what the logarithm of a scale lies above 0 a `fresh_share` is drawn anew by each
+    RESET, exponentially about the cell's own.
     `limit_siemens`: no cell ever conducts more.
     """
 
@@ -125,6 +127,8 @@ class SetLaw(Sourced):
     weak_share: Fraction
     weak_ln_scale: float
     weak_cell_sd: NotNegative
+    weak_tail: Fraction = 0.0
+    fresh_share: Fraction = 0.0
     limit_siemens: Annotated[Siemens, Field(gt=0, le=MOST_SIEMENS)]
 
     @model_validator(mode="after")

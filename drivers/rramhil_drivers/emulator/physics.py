@@ -104,6 +104,27 @@ class SetCell(NamedTuple):
     line_noise: F32
 
 
+def ln_scales(law: SetLaw, count: int, rng: np.random.Generator) -> F32:
+    """Logarithms of the scales of `count` cells, for life; see `SetLaw`."""
+    weak = rng.random(count) < law.weak_share
+    spread = np.where(weak, law.weak_cell_sd, law.scale_cell_sd)
+    drawn = spread * normals(rng, count)
+    excess = np.full(count, law.weak_ln_scale)
+    if law.weak_tail:
+        excess *= 1 - law.weak_tail + law.weak_tail * rng.standard_exponential(count)
+    return as_f32(drawn + excess * weak)
+
+
+def scales(law: SetLaw, ln_scale: F32, drawn: NDArray[np.float64]) -> F32:
+    """Scales of cells after their last RESET; `drawn`: uniform in (0, 1), fresh for each RESET.
+
+    Where a RESET leaves the filament decides how hard it is to grow: a cell that a ramp to the
+    end could not SET goes with the others after one more RESET.
+    """
+    anew = np.float32(law.fresh_share) * (-np.log(as_f32(drawn)) - np.float32(1))
+    return as_f32(np.exp(ln_scale + np.maximum(ln_scale, 0) * anew))
+
+
 def set_result(
     law: SetLaw, at: SetWidth, g: F32, gate_volts: F32, volts: F32, cell: SetCell
 ) -> F32:

@@ -26,7 +26,7 @@ from rramhil_drivers.emulator.ageing_laws import Disturb
 from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws, SetWidth
 from rramhil_drivers.emulator.faults import FORMED, STUCK, STUCK_LRS, Purpose, tile_generator
-from rramhil_drivers.emulator.fluctuation import Fluctuation, hash_key, uniforms
+from rramhil_drivers.emulator.fluctuation import Fluctuation, hash_key, uniforms, uniforms_of
 from rramhil_drivers.emulator.noise import Noise
 from rramhil_drivers.emulator.physics import (
     F32,
@@ -38,10 +38,12 @@ from rramhil_drivers.emulator.physics import (
     form_result,
     forming_volts,
     hrs_landing,
+    ln_scales,
     lopsided,
     normals,
     reset_drive,
     reset_target,
+    scales,
     set_result,
     set_width,
 )
@@ -130,10 +132,7 @@ class PulsedCells(CellArray):
 
     def draw_fixed(self, here: slice, rng: np.random.Generator) -> None:
         laws, n = self.laws, self.tile_cells
-        weak = rng.random(n) < laws.set.weak_share
-        spread = np.where(weak, laws.set.weak_cell_sd, laws.set.scale_cell_sd)
-        ln_scale = spread * normals(rng, n) + laws.set.weak_ln_scale * weak
-        self.scale[here] = coded(ln_scale, SCALE_CODES)
+        self.scale[here] = coded(ln_scales(laws.set, n, rng), SCALE_CODES)
         self.gate_z[here] = coded(normals(rng, n), CODES)
         # Further out a bit line at the read voltage would begin to SET.
         self.line_z[here] = coded(np.clip(normals(rng, n), -2.5, 2.5), CODES)
@@ -293,7 +292,7 @@ class PulsedCells(CellArray):
         at = self._width(seconds)
         cell = SetCell(
             self._worn(cells, decoded(self.gate_z[cells], CODES)),
-            np.exp(decoded(self.scale[cells], SCALE_CODES)),
+            self._scales(cells),
             decoded(self.line_z[cells], CODES),
             lopsided(noise.pulse, cells.size, law.pulse_tail, law.pulse_upwards),
             normals(noise.line, cells.size),
@@ -308,6 +307,14 @@ class PulsedCells(CellArray):
             after[now_formed] = form_result(self.laws.form, ceiling[ready], noise.form)
             self.flags[cells[now_formed]] |= FORMED
         return after
+
+    def _scales(self, cells: Cells) -> F32:
+        """The factors on the overdrive that cells need until their next RESET."""
+        ln_scale, resets = decoded(self.scale[cells], SCALE_CODES), self.counts[Kind.RESET]
+        if not self.laws.set.fresh_share:
+            return np.exp(ln_scale)
+        drawn = uniforms_of(cells, resets[cells], self.trap_key)
+        return scales(self.laws.set, ln_scale, drawn)
 
     def _worn(self, cells: Cells, shift: NDArray[Any]) -> NDArray[Any]:
         """The fixed `shift` of `cells`, widened by their use."""

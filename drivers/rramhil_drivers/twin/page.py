@@ -19,7 +19,6 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5
 
 POINTS = 120
 HELD_OUT = "on addresses that were not fitted (the last column says which)"
-ANY = "on all cells of the record, whether the chip was fitted to them or not"
 KEY = "dots: measured, lines: predicted"
 
 
@@ -29,13 +28,8 @@ def write_page(
     found: Mapping[str, Sequence[Compared]],
     curves: Sequence[Curve],
     command: str,
-    *,
-    held_out: bool,
 ) -> None:
-    """Write `path` (Markdown) and its pictures, in the folder images/NAME beside it.
-
-    `held_out`: what was compared was not fitted to; a ledger may have been.
-    """
+    """Write `path` (Markdown) and its pictures, in the folder images/NAME beside it."""
     folder = path.parent / "images" / path.stem
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [(name, _draw(name, lines, folder)) for name, lines in _by_figure(curves)]
@@ -43,7 +37,7 @@ def write_page(
         f"# Fidelity of {chip.name}\n",
         f"{chip.about}\n",
         f"Made by `{command} --page {path.name}`. A distance is predicted against measured, "
-        f"{HELD_OUT if held_out else ANY}; its interval is 95 %, by bootstrap over addresses. "
+        f"{HELD_OUT}; its interval is 95 %, by bootstrap over addresses. "
         "✓: within what is allowed; ✗: not.\n",
         *_verdicts(found),
         *(part for name, rows in found.items() for part in _section(name, rows)),

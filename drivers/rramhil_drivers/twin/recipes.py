@@ -19,6 +19,8 @@ from rramhil.device import Cells, Device
 from rramhil.tune import GateCurve, gate_curve, gate_sweep
 from rramhil.verify import FPPV, ISPP, SDR, Bias, Ramp, Recipe, Target, program
 
+Window = tuple[float | NDArray[np.float64], float | NDArray[np.float64]]
+
 BIAS = Bias(
     set_volts=2.0,
     set_seconds=200e-9,
@@ -65,16 +67,21 @@ class Counts:
     resets: NDArray[np.int64]
     inside: NDArray[np.bool_]
 
+    def take(self, which: NDArray[np.bool_]) -> Counts:
+        """Those of some of the cells; `which` (cells,)."""
+        return Counts(self.pulses[which], self.resets[which], self.inside[which])
+
 
 def sweep_gates(device: Device, cells: Cells) -> GateCurve:
     """The chip's own gate curve: what is retuned for each chip, and nothing else."""
     return gate_curve(list(gate_sweep(device, cells, 1.8, 3.4, 81, BIAS)))
 
 
-def ispp_run(
-    device: Device, cells: Cells, window: tuple[float, float], step: float, cap: int
-) -> Counts:
-    """ISPP from WL 1.8 V; every cell is RESET first, and that one is not counted."""
+def ispp_run(device: Device, cells: Cells, window: Window, step: float, cap: int) -> Counts:
+    """ISPP from WL 1.8 V; every cell is RESET first, and that one is not counted.
+
+    `window`: siemens, one for all cells, or one a cell.
+    """
     recipe = ISPP(
         first_reset=True,
         gate_step_volts=step,
@@ -119,7 +126,7 @@ def fppv_chain(device: Device, cells: Cells, curve: GateCurve) -> Iterator[tuple
 def _counted(
     device: Device,
     cells: Cells,
-    window: tuple[float, float],
+    window: Window,
     gate_volts: float,
     recipe: Recipe,
     counted_from: int,

@@ -65,7 +65,7 @@ def fitted() -> tuple[ChipFile, dict[str, tuple[float, float | None, float | Non
 def test_known_parameters_are_found_within_their_confidence(fitted) -> None:  # type: ignore[no-untyped-def]
     _, found = fitted
     for path, truth in MOVES.items():
-        move, low, high = found[path]
+        _, low, high = found[path]
         assert low is not None, f"{path} is not told"
         assert low <= truth <= high, f"{path}: {low} to {high}, not {truth}"
         assert (high - low) / 2 / 1.96 < abs(truth), f"{path} is told no better than its move"

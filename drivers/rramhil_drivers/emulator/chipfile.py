@@ -108,7 +108,8 @@ class SetLaw(Sourced):
     is that of the array times exp(`scale_cell_sd` z), z normal; in a `weak_share` of the cells
     times exp(`weak_ln_scale` (1 - `weak_tail` + `weak_tail` e) + `weak_cell_sd` z), e exponential
     of mean 1. Of what the logarithm of a scale lies above 0 a `fresh_share` is drawn anew by each
-    RESET, exponentially about the cell's own.
+    RESET, exponentially about the cell's own. The highest conductance of a cell is that of the
+    array times exp(`highest_cell_sd` z).
     `limit_siemens`: no cell ever conducts more.
     """
 
@@ -129,6 +130,7 @@ class SetLaw(Sourced):
     weak_cell_sd: NotNegative
     weak_tail: Fraction = 0.0
     fresh_share: Fraction = 0.0
+    highest_cell_sd: NotNegative = 0.0
     limit_siemens: Annotated[Siemens, Field(gt=0, le=MOST_SIEMENS)]
 
     @model_validator(mode="after")

@@ -93,12 +93,13 @@ class SetCell(NamedTuple):
     """What is fixed in cells for SET, and the scatter of one pulse, float32 of shape (cells,).
 
     `gate`, `line`: standard normal, of the threshold and of the bit line; `scale`: factor on
-    the overdrive that a conductance needs. Fresh for the pulse: `gate_noise`, in units of its
-    spread, and `line_noise`, standard normal.
+    the overdrive that a conductance needs; `highest`: factor on the highest conductance. Fresh
+    for the pulse: `gate_noise`, in units of its spread, and `line_noise`, standard normal.
     """
 
     gate: F32
     scale: F32
+    highest: F32 | float
     line: F32
     gate_noise: F32
     line_noise: F32
@@ -137,8 +138,9 @@ def set_result(
     conductance stands for: exp(u/kinetic) of both add up. A pulse that would add less than one
     part in exp(DEAF) of a first one, or less than 1e-5 of `g`, changes nothing.
     """
-    highest, scale = np.float32(at.highest_siemens), cell.scale * np.float32(at.scale_volts)
-    x = -np.log1p(-np.minimum(g * np.float32(1 / at.highest_siemens), np.float32(0.9999)))
+    highest = np.float32(at.highest_siemens) * np.asarray(cell.highest, dtype=np.float32)
+    scale = cell.scale * np.float32(at.scale_volts)
+    x = -np.log1p(-np.minimum(g / highest, np.float32(0.9999)))
     present = scale * (x if at.shape == 1 else x ** np.float32(1 / at.shape))
     overdrive = _set_overdrive(law, at, gate_volts, volts, cell)
     u = soft_maximum(as_f32(present), overdrive, law.kinetic_volts) / scale

@@ -104,7 +104,7 @@ class PulsedCells(CellArray):
     """Cells that follow the fitted SET, RESET, FORM and relaxation laws of a chip file.
 
     A write is stamped with an index into `writes`, so that its time costs four bytes a
-    cell and stays exact. Fixed parameters are small integers, one byte each: 30 bytes a cell.
+    cell and stays exact. Fixed parameters are small integers, one byte each: 31 bytes a cell.
     `built`: what the last SET had built, which a RESET has to overcome.
     """
 
@@ -121,6 +121,7 @@ class PulsedCells(CellArray):
         self.gate_z, self.scale, self.line_z, self.sl_z, self.hrs_shift, self.lost = (
             np.zeros(self.size, dtype=np.int8) for _ in range(6)
         )
+        self.highest_z = np.zeros(self.size, dtype=np.int8)
         self.writes = WriteTimes()
         self._widths: dict[float, SetWidth] = {}
         self.threshold = LevelTable(laws.reset.siemens, laws.reset.threshold_volts)
@@ -141,6 +142,7 @@ class PulsedCells(CellArray):
         self.hrs_shift[here] = coded(hrs.cell_sd * normals(rng, n), CODES)
         lost = np.maximum(hrs.hard_volts + hrs.hard_cell_sd_volts * normals(rng, n), 0)
         self.lost[here] = coded(lost * (rng.random(n) < hrs.hard_share), LOST_CODES)
+        self.highest_z[here] = coded(normals(rng, n), CODES)
 
     def be_born(self, here: slice, rng: np.random.Generator) -> None:
         laws, n = self.laws, self.tile_cells
@@ -293,6 +295,7 @@ class PulsedCells(CellArray):
         cell = SetCell(
             self._worn(cells, decoded(self.gate_z[cells], CODES)),
             self._scales(cells),
+            self._highest(cells),
             decoded(self.line_z[cells], CODES),
             lopsided(noise.pulse, cells.size, law.pulse_tail, law.pulse_upwards),
             normals(noise.line, cells.size),
@@ -315,6 +318,11 @@ class PulsedCells(CellArray):
             return np.exp(ln_scale)
         drawn = uniforms_of(cells, resets[cells], self.trap_key)
         return scales(self.laws.set, ln_scale, drawn)
+
+    def _highest(self, cells: Cells) -> F32 | float:
+        """The factors on the highest conductance of cells."""
+        sd = self.laws.set.highest_cell_sd
+        return np.exp(np.float32(sd) * decoded(self.highest_z[cells], CODES)) if sd else 1.0
 
     def _worn(self, cells: Cells, shift: NDArray[Any]) -> NDArray[Any]:
         """The fixed `shift` of `cells`, widened by their use."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..emulator.chipfile import ChipFile
+from .causes import causes
 from .commands import HEADINGS, texts
 from .rows import Compared, Curve
 
@@ -62,6 +63,10 @@ def _section(name: str, rows: Sequence[Compared]) -> Iterator[str]:
     for one in rows:
         yield "| " + " | ".join([*texts(one), one.data]) + " |"
     yield ""
+    if reasons := list(causes(name, rows)):
+        yield "Why rows miss:\n"
+        yield from (f"- {reason}" for reason in reasons)
+        yield ""
 
 
 def _by_figure(curves: Sequence[Curve]) -> list[tuple[str, list[Curve]]]:

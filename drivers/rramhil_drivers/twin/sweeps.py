@@ -105,6 +105,7 @@ class Array:
         self.laws, self.count, self.rng = laws, count, rng
         self.ln_scale = physics.ln_scales(laws.set, count, rng)
         self.redraw()
+        self.highest = np.exp(laws.set.highest_cell_sd * physics.normals(rng, count))
         self.gate, self.line, self.sl, self.hrs = (physics.normals(rng, count) for _ in range(4))
         hard = rng.random(count) < laws.hrs.hard_share
         lost = laws.hrs.hard_volts + laws.hrs.hard_cell_sd_volts * rng.standard_normal(count)
@@ -119,7 +120,7 @@ class Array:
         at = physics.set_width(law, seconds)
         noise = physics.lopsided(self.rng, self.count, law.pulse_tail, law.pulse_upwards)
         line = physics.normals(self.rng, self.count)
-        cell = physics.SetCell(self.gate, self.scale, self.line, noise, line)
+        cell = physics.SetCell(self.gate, self.scale, self.highest, self.line, noise, line)
         gates, lines = (np.full(self.count, v, np.float32) for v in (gate_volts, volts))
         after = physics.set_result(law, at, self.siemens, gates, lines, cell)
         self.built = np.where(after > self.siemens, after, self.built)

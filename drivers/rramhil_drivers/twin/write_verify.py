@@ -1,8 +1,7 @@
 """Write-verify: pulse counts of ISPP, FPPV and SDR, measured against the product's own recipes.
 
-The predicted counts come from `rramhil.verify.program` on an emulated die of the chip file whose
-gate voltages come from its own gate sweep: see `recipes`. Fitted to `write_verify_eval` and
-`write_verify_parameter_scans`, fresh cells, 2 bits per cell.
+The counts are in `pulse_counts`, the fit in `write_verify_fit`. Compared is what the fit did not
+look at: odd blocks of addresses, whole word lines, WL steps and dates.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from .pulse_counts import (
     SCANS,
     THREE_BIT_STEP,
     Key,
+    held_lines,
     measured_rows,
     predict,
     with_pulses,
@@ -49,6 +49,7 @@ def compare(data: Measured, chip: ChipFile, seed: int) -> Iterator[Compared]:
         if key[1] == 3 or (key[0] == "ISPP" and not held.has(SCANS)):
             continue
         yield from _counts(measured_rows(held, key), key, counts, rng)
+    yield from _whole_lines(data.part("all"), predicted, rng)
     yield _order(held, predicted)
     yield from _top(held, predicted, rng)
     yield from _three_bits(held, chip, seed, rng)
@@ -69,6 +70,21 @@ def _counts(
     yield ks_row(sample, predicted, group, data, 0.15 if level == 0 else 0.10, rng)
     success = Sample(rows["success"].to_numpy(), rows["addr"].to_numpy())
     yield share_row("success", success, float(counts.inside.mean()), group, data, 0.01, rng)
+
+
+def _whole_lines(
+    data: Measured, predicted: dict[Key, Counts], rng: np.random.Generator
+) -> Iterator[Compared]:
+    """Pulses on the word lines of which no block was fitted."""
+    for key, counts in predicted.items():
+        rows = held_lines(measured_rows(data, key))
+        if key[1] == 3 or key[0] == "ISPP" or rows.empty:
+            continue
+        sample = Sample(rows["pulses"].to_numpy(), rows["addr"].to_numpy())
+        pulses = np.minimum(counts.pulses, CAPS[key[0]])
+        group, where = f"{key[0]}, level {key[1]}", f"{EVAL}, whole word lines held out"
+        yield mean_row(sample, pulses, group, where, ALLOWED[key[0]], rng)
+        yield ks_row(sample, pulses, group, where, 0.15 if key[1] == 0 else 0.10, rng)
 
 
 def mean_row(

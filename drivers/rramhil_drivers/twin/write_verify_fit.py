@@ -91,6 +91,7 @@ FITTED = (
     Number("set.weak_cell_sd", 0.1, "factor", 0.4),
     Number("set.weak_tail", 0.5, "share", 0.7),
     Number("set.fresh_share", 0.4, "share", 0.7),
+    Number("set.highest_cell_sd", 0.06, "factor", 0.3),
     Number("reset.threshold_volts", (0.5, 0.9, 1.3, 1.7, 1.8), "shift", 0.06),
     Number("reset.broken_power", 0.5, "factor", 0.2),
     Number("reset.cell_sd", 0.05, "factor", 0.4),

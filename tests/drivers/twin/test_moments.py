@@ -63,19 +63,36 @@ def fitted() -> tuple[ChipFile, dict[str, tuple[float, float | None, float | Non
 
 
 def test_known_parameters_are_found_within_their_confidence(fitted) -> None:  # type: ignore[no-untyped-def]
+    """Of 12 intervals of 95 % one may miss (two or more: 12 %), none by far (4 of its errors).
+
+    `scripts/bench twin` has the coverage over dies.
+    """
     _, found = fitted
+    missed = []
+    for path, (move, low, high) in found.items():
+        truth = MOVES.get(path, 0.0)
+        assert low is not None, f"{path} is not told"
+        error = (high - low) / 2 / 1.96
+        assert abs(move - truth) < 4 * error, f"{path}: {low} to {high}, not {truth}"
+        missed += [path] if not low <= truth <= high else []
+    assert len(missed) <= 1, missed
     for path, truth in MOVES.items():
         _, low, high = found[path]
-        assert low is not None, f"{path} is not told"
-        assert low <= truth <= high, f"{path}: {low} to {high}, not {truth}"
         assert (high - low) / 2 / 1.96 < abs(truth), f"{path} is told no better than its move"
 
 
-def test_what_was_not_moved_stays(fitted) -> None:  # type: ignore[no-untyped-def]
-    _, found = fitted
-    for path, (move, low, high) in found.items():
-        if path not in MOVES and low is not None:
-            assert abs(move) < 4 * (high - low) / 2 / 1.96, path
+def test_steps_of_the_converter_do_not_hide_small_noise() -> None:
+    """Noise of less than a step moves the quantiles of changes; undithered they stay where they are."""
+    limits, rng = load_chip("40nm").reading, np.random.default_rng(1)
+    cells = 100e-6 + limits.lsb * rng.random(4000)
+
+    def changes(sd: float) -> np.ndarray:
+        seen = cells + sd * rng.standard_normal((2, 4000))
+        read = (np.round(seen / limits.lsb) * limits.lsb).astype(np.float32)
+        return moments(list(read), limits)[-3:]
+
+    widths = [np.ptp(changes(share * limits.lsb)) / limits.lsb for share in (0.3, 0.4, 0.5)]
+    assert np.diff(widths).min() > 0.08
 
 
 def test_the_fitted_chip_predicts_another_die_of_its_kind(fitted) -> None:  # type: ignore[no-untyped-def]

@@ -82,7 +82,7 @@ def test_known_parameters_are_found_within_their_confidence(fitted) -> None:  # 
 
 
 def test_steps_of_the_converter_do_not_hide_small_noise() -> None:
-    """Noise of less than a step moves the quantiles of changes; undithered they stay where they are."""
+    """Noise of less than a step moves quantiles of changes; undithered they stay."""
     limits, rng = load_chip("40nm").reading, np.random.default_rng(1)
     cells = 100e-6 + limits.lsb * rng.random(4000)
 
@@ -127,7 +127,9 @@ def test_moments_ignore_cells_without_an_answer_and_bound_those_above_the_range(
     rows = [np.array([1e-6, 2e-6, 3e-6, np.nan, np.inf], np.float32)] * 2
     found = moments(rows, load_chip("40nm").reading)
     assert np.isfinite(found).all()
-    assert found[4] == pytest.approx(2.5e-6)  # the median of the first reading
+    assert found[4] == pytest.approx(
+        2.5e-6, abs=0.05e-6
+    )  # half a step; the median of the first reading
 
 
 def test_a_factor_moves_every_entry_and_a_shift_every_threshold() -> None:

@@ -99,7 +99,7 @@ class SetCell(NamedTuple):
 
     gate: F32
     scale: F32
-    highest: F32 | float
+    highest: F32 | np.float32
     line: F32
     gate_noise: F32
     line_noise: F32
@@ -138,9 +138,10 @@ def set_result(
     conductance stands for: exp(u/kinetic) of both add up. A pulse that would add less than one
     part in exp(DEAF) of a first one, or less than 1e-5 of `g`, changes nothing.
     """
-    highest = np.float32(at.highest_siemens) * np.asarray(cell.highest, dtype=np.float32)
+    highest = np.float32(at.highest_siemens) * cell.highest
     scale = cell.scale * np.float32(at.scale_volts)
-    x = -np.log1p(-np.minimum(g / highest, np.float32(0.9999)))
+    share = g * (np.float32(1 / at.highest_siemens) / cell.highest)
+    x = -np.log1p(-np.minimum(share, np.float32(0.9999)))
     present = scale * (x if at.shape == 1 else x ** np.float32(1 / at.shape))
     overdrive = _set_overdrive(law, at, gate_volts, volts, cell)
     u = soft_maximum(as_f32(present), overdrive, law.kinetic_volts) / scale

@@ -319,10 +319,10 @@ class PulsedCells(CellArray):
         drawn = uniforms_of(cells, resets[cells], self.trap_key)
         return scales(self.laws.set, ln_scale, drawn)
 
-    def _highest(self, cells: Cells) -> F32 | float:
+    def _highest(self, cells: Cells) -> F32 | np.float32:
         """The factors on the highest conductance of cells."""
-        sd = self.laws.set.highest_cell_sd
-        return np.exp(np.float32(sd) * decoded(self.highest_z[cells], CODES)) if sd else 1.0
+        sd = np.float32(self.laws.set.highest_cell_sd)
+        return np.exp(sd * decoded(self.highest_z[cells], CODES)) if sd else np.float32(1)
 
     def _worn(self, cells: Cells, shift: NDArray[Any]) -> NDArray[Any]:
         """The fixed `shift` of `cells`, widened by their use."""

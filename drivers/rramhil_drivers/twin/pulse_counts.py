@@ -8,6 +8,7 @@ doi 10.1109/TED.2021.3097975), fresh cells.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,28 +48,37 @@ ALLOWED = {"ISPP": 0.10, "FPPV": 0.15, "SDR": 0.10}
 
 
 def predict(
-    chip: ChipFile, seed: int, cells: int, steps: tuple[float, ...], dies: int
+    chip: ChipFile,
+    seed: int,
+    cells: int,
+    steps: tuple[float, ...],
+    dies: int,
+    caps: Mapping[str, int] = CAPS,
 ) -> dict[Key, Counts]:
     """Counts of every algorithm and level, from `dies` dies of `cells` cells each."""
-    found = [_one_die(chip, seed + die, cells, steps) for die in range(dies)]
+    found = [_one_die(chip, seed + die, cells, steps, caps) for die in range(dies)]
     return {key: _joined([one[key] for one in found]) for key in found[0]}
 
 
-def _one_die(chip: ChipFile, seed: int, count: int, steps: tuple[float, ...]) -> dict[Key, Counts]:
+def _one_die(
+    chip: ChipFile, seed: int, count: int, steps: tuple[float, ...], caps: Mapping[str, int]
+) -> dict[Key, Counts]:
     die = EmulatedDie(chip, die=seed, seed=seed, tiles=1)
     rows = np.random.default_rng(seed).permutation(die.spec.size)[: count + 512]
     cells, sample = np.sort(rows[:count]), np.sort(rows[count:])
     curve = sweep_gates(die, sample)
     found: dict[Key, Counts] = {}
-    for level, counts in fppv_chain(die, cells, curve):
+    for level, counts in fppv_chain(die, cells, curve, caps["FPPV"]):
         found["FPPV", level, 0.0] = counts
     for level, aim in AIMS.items():
-        found["SDR", level, 0.0] = sdr_run(die, cells, level, float(curve.nominal_gate(aim)))
+        found["SDR", level, 0.0] = sdr_run(
+            die, cells, level, float(curve.nominal_gate(aim)), caps["SDR"]
+        )
     found["SDR", 3, 0.0] = top_run(die, cells, TOP_RESETS["SDR"])
     for step in steps:
         for level in AIMS:
             window = WINDOWS[level]
-            found["ISPP", level, step] = ispp_run(die, cells, window, step, CAPS["ISPP"])
+            found["ISPP", level, step] = ispp_run(die, cells, window, step, caps["ISPP"])
     return found
 
 

@@ -92,16 +92,20 @@ def ispp_run(device: Device, cells: Cells, window: Window, step: float, cap: int
     return _counted(device, cells, window, 0.0, recipe, counted_from=1)
 
 
-def sdr_run(device: Device, cells: Cells, level: int, gate_volts: float) -> Counts:
+def sdr_run(
+    device: Device, cells: Cells, level: int, gate_volts: float, cap: int = CAPS["SDR"]
+) -> Counts:
     """SDR into level 0, 1 or 2; every cell is RESET first, and that one is not counted."""
     up, down = RAMPS[level]
-    recipe = SDR(first_reset=True, max_pulses=CAPS["SDR"] + 1, fine_set=up, fine_reset=down)
+    recipe = SDR(first_reset=True, max_pulses=cap + 1, fine_set=up, fine_reset=down)
     return _counted(device, cells, WINDOWS[level], gate_volts, recipe, counted_from=1)
 
 
-def fppv_run(device: Device, cells: Cells, level: int, gate_volts: float) -> Counts:
+def fppv_run(
+    device: Device, cells: Cells, level: int, gate_volts: float, cap: int = CAPS["FPPV"]
+) -> Counts:
     """FPPV into level 0, 1 or 2, from whatever state the cells are in."""
-    recipe = FPPV(max_pulses=CAPS["FPPV"])
+    recipe = FPPV(max_pulses=cap)
     return _counted(device, cells, WINDOWS[level], gate_volts, recipe, counted_from=0)
 
 
@@ -111,16 +115,18 @@ def top_run(device: Device, cells: Cells, resets: int) -> Counts:
     return _counted(device, cells, WINDOWS[3], 2.0, recipe, counted_from=0)
 
 
-def fppv_chain(device: Device, cells: Cells, curve: GateCurve) -> Iterator[tuple[int, Counts]]:
+def fppv_chain(
+    device: Device, cells: Cells, curve: GateCurve, cap: int = CAPS["FPPV"]
+) -> Iterator[tuple[int, Counts]]:
     """Level 3, then 0, 1, 2, each from where the one before left the cells, as the bench did.
 
     The cells start as level 2 leaves them.
     """
     gates = {level: float(curve.nominal_gate(aim)) for level, aim in AIMS.items()}
-    fppv_run(device, cells, 2, gates[2])
+    fppv_run(device, cells, 2, gates[2], cap)
     yield 3, top_run(device, cells, TOP_RESETS["FPPV"])
     for level in (0, 1, 2):
-        yield level, fppv_run(device, cells, level, gates[level])
+        yield level, fppv_run(device, cells, level, gates[level], cap)
 
 
 def _counted(

@@ -105,7 +105,8 @@ class Array:
         self.laws, self.count, self.rng = laws, count, rng
         self.ln_scale = physics.ln_scales(laws.set, count, rng)
         self.redraw()
-        self.highest = np.exp(laws.set.highest_cell_sd * physics.normals(rng, count))
+        ends = np.float32(laws.set.highest_cell_sd) * physics.normals(rng, count)
+        self.highest = np.exp(ends)
         self.gate, self.line, self.sl, self.hrs = (physics.normals(rng, count) for _ in range(4))
         hard = rng.random(count) < laws.hrs.hard_share
         lost = laws.hrs.hard_volts + laws.hrs.hard_cell_sd_volts * rng.standard_normal(count)

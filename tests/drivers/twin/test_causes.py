@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from rramhil_drivers.emulator.chipfile import load_chip
-from rramhil_drivers.twin import causes, page
+from rramhil_drivers.twin import causes, page, topics
+from rramhil_drivers.twin.causes import CAUSES as SHIPPED
 from rramhil_drivers.twin.causes import Cause
 from rramhil_drivers.twin.rows import Compared, Curve
 
@@ -35,7 +38,7 @@ def test_what_may_be_chance_is_counted_as_such() -> None:
 def test_a_cause_is_printed_with_the_rows_that_it_explains() -> None:
     said = list(causes.causes("sweeps", [row(0.9), row(-0.9), row(0.8, "200 ns, WL 2 V")]))
     assert said == [
-        "*SET spread* (2 rows, 1000 ns, WL 2 V and on): cells end at one conductance",
+        "*SET spread* (2 rows, 1000 ns, WL 2 V and on): cells end at one conductance.",
         "*SET spread* (1 row, 200 ns, WL 2 V): no cause was found.",
     ]
 
@@ -43,6 +46,13 @@ def test_a_cause_is_printed_with_the_rows_that_it_explains() -> None:
 def test_a_cause_of_another_topic_explains_nothing() -> None:
     (said,) = causes.causes("forming", [row(0.9)])
     assert said.endswith("no cause was found.")
+
+
+def test_every_cause_is_of_a_topic_and_reads_as_a_sentence_part() -> None:
+    for cause in SHIPPED:
+        assert cause.topic in topics.TOPICS
+        re.compile(cause.rows)
+        assert not cause.why.endswith(".")
 
 
 def test_the_page_says_it_below_the_table(tmp_path) -> None:  # type: ignore[no-untyped-def]

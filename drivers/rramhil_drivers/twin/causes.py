@@ -1,5 +1,7 @@
 """Why rows of a comparison miss: chance first, then what is known of the group.
 
+The causes are those of the shipped cells (preset 40nm); of other cells none is known.
+
 A row whose 95 % interval reaches into what is allowed may miss by chance. Of the others each
 group has its cause here, with the measurement that shows it; a group without one is said to have
 none. When a group no longer misses, nothing is printed of it.
@@ -11,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from ..emulator.chipfile import PulsedLaws, load_chip
 from .rows import Compared
 
 
@@ -32,16 +35,16 @@ CAUSES = (
     Cause(
         "write_verify",
         r"^mean pulses: SDR",
-        "stuck cells of the chip run into the cap of 80 pulses; without clustered ones, on the chip "
-        "radar, `scripts/bench writeverify` gives 2.9 and 13.8 pulses at levels 0 and 1 (2.6 and "
-        "12.9 measured). What is left at level 0 is the onset (next cause)",
+        "stuck cells of the chip run into the cap of 80 pulses; without clustered ones, on the "
+        "chip radar, `scripts/bench writeverify` gives 2.9 and 13.8 pulses at levels 0 and 1 "
+        "(2.6 and 12.9 measured). What is left at level 0 is the onset (next cause)",
     ),
     Cause(
         "write_verify",
         r"ISPP, level 0",
         "the measured onset is sharper and its tail longer: ramps of 0.05 V take 12, 13 and 33 "
-        "pulses at 20, 50 and 95 %, emulated ones 12, 15 and 22. A part of the slow cells is slow in "
-        "one attempt only, which these cells do not do (docs/decisions/0011-cell-model.md)",
+        "pulses at 20, 50 and 95 %, emulated ones 12, 15 and 22. A part of the slow cells is slow "
+        "in one attempt only, which these cells do not do (docs/decisions/0011-cell-model.md)",
     ),
     Cause(
         "write_verify",
@@ -54,8 +57,9 @@ CAUSES = (
         "write_verify",
         r"ISPP, 3 bits",
         "the windows are 0.8 to 3 % of a level wide, where pulses scatter and cells differ at the "
-        "foot of the gate curve decide; levels 5 and 6 are the widest off. The scan of 2020-07-13 on "
-        "other cells (3,800 to 4,055) differs from this run as well: 73 and 80 pulses at level 3",
+        "foot of the gate curve decide; levels 5 and 6 are the widest off. The scan of 2020-07-13 "
+        "on other cells (3,800 to 4,055) differs from this run as well: 73 and 80 pulses at "
+        "level 3",
     ),
     Cause(
         "sweeps",
@@ -74,8 +78,8 @@ CAUSES = (
     Cause(
         "retention",
         r": 0-4 µS",
-        "of the fitted half 22, 33, 48 and 75 cells lie there in the four bakes, and a bin needs 50 "
-        "in each, so it has the numbers of the bin above",
+        "of the fitted half 22, 33, 48 and 75 cells lie there in the four bakes, and a bin needs "
+        "50 in each, so it has the numbers of the bin above",
     ),
     Cause(
         "retention",
@@ -94,8 +98,18 @@ CAUSES = (
 """In this order: a row takes the first that matches."""
 
 
-def causes(topic: str, rows: Sequence[Compared]) -> Iterator[str]:
-    """A sentence for each group of `rows` that miss what is allowed; nothing when all hold."""
+def shipped(laws: PulsedLaws | None) -> bool:
+    """Whether these are the cells that the causes are of."""
+    preset = load_chip("40nm").cells
+    tables = ("set", "reset", "hrs", "relaxation", "endurance")
+    return laws is not None and all(getattr(laws, t) == getattr(preset, t) for t in tables)
+
+
+def causes(topic: str, rows: Sequence[Compared], *, known: bool) -> Iterator[str]:
+    """A sentence for each group of `rows` that miss what is allowed; nothing when all hold.
+
+    `known`: these are the cells that the causes are of (see `shipped`).
+    """
     missed = [row for row in rows if row.holds is False]
     certain = [row for row in missed if not _by_chance(row)]
     if chance := len(missed) - len(certain):
@@ -104,7 +118,7 @@ def causes(topic: str, rows: Sequence[Compared]) -> Iterator[str]:
             "reaches into what is allowed."
         )
     left = certain
-    for cause in CAUSES:
+    for cause in CAUSES if known else ():
         here = [row for row in left if cause.topic == topic and re.search(cause.rows, _name(row))]
         if here:
             left = [row for row in left if row not in here]

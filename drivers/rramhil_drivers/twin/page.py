@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..emulator.chipfile import ChipFile
-from .causes import causes
+from .causes import causes, shipped
 from .commands import HEADINGS, texts
 from .rows import Compared, Curve
 
@@ -34,6 +34,7 @@ def write_page(
     folder = path.parent / "images" / path.stem
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [(name, _draw(name, lines, folder)) for name, lines in _by_figure(curves)]
+    known = shipped(chip.cells)
     parts = [
         f"# Fidelity of {chip.name}\n",
         f"{chip.about}\n",
@@ -41,7 +42,7 @@ def write_page(
         f"{HELD_OUT}; its interval is 95 %, by bootstrap over addresses. "
         "✓: within what is allowed; ✗: not.\n",
         *_verdicts(found),
-        *(part for name, rows in found.items() for part in _section(name, rows)),
+        *(p for name, rows in found.items() for p in _section(name, rows, known=known)),
         "## Pictures\n",
         *(f"![{name}](images/{path.stem}/{file})\n" for name, file in pictures),
     ]
@@ -56,14 +57,14 @@ def _verdicts(found: Mapping[str, Sequence[Compared]]) -> Iterator[str]:
     yield ""
 
 
-def _section(name: str, rows: Sequence[Compared]) -> Iterator[str]:
+def _section(name: str, rows: Sequence[Compared], *, known: bool) -> Iterator[str]:
     yield f"## {name.replace('_', ' ')}\n"
     head = [*HEADINGS, "data"]
     yield "| " + " | ".join(head) + " |\n|" + "---|" * len(head)
     for one in rows:
         yield "| " + " | ".join([*texts(one), one.data]) + " |"
     yield ""
-    if reasons := list(causes(name, rows)):
+    if reasons := list(causes(name, rows, known=known)):
         yield "Why rows miss:\n"
         yield from (f"- {reason}" for reason in reasons)
         yield ""

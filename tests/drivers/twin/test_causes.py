@@ -27,16 +27,18 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_said_where_all_hold() -> None:
-    assert list(causes.causes("sweeps", [row(0.1), row(-0.3)])) == []
+    assert list(causes.causes("sweeps", [row(0.1), row(-0.3)], known=True)) == []
 
 
 def test_what_may_be_chance_is_counted_as_such() -> None:
-    (said,) = causes.causes("sweeps", [row(0.1), row(-0.33), row(0.4, half=0.2)])
+    (said,) = causes.causes("sweeps", [row(0.1), row(-0.33), row(0.4, half=0.2)], known=True)
     assert said.startswith("2 rows of 2 that miss may do so by chance")
 
 
 def test_a_cause_is_printed_with_the_rows_that_it_explains() -> None:
-    said = list(causes.causes("sweeps", [row(0.9), row(-0.9), row(0.8, "200 ns, WL 2 V")]))
+    said = list(
+        causes.causes("sweeps", [row(0.9), row(-0.9), row(0.8, "200 ns, WL 2 V")], known=True)
+    )
     assert said == [
         "*SET spread* (2 rows, 1000 ns, WL 2 V and on): cells end at one conductance.",
         "*SET spread* (1 row, 200 ns, WL 2 V): no cause was found.",
@@ -44,8 +46,18 @@ def test_a_cause_is_printed_with_the_rows_that_it_explains() -> None:
 
 
 def test_a_cause_of_another_topic_explains_nothing() -> None:
-    (said,) = causes.causes("forming", [row(0.9)])
+    (said,) = causes.causes("forming", [row(0.9)], known=True)
     assert said.endswith("no cause was found.")
+
+
+def test_of_other_cells_no_cause_is_claimed() -> None:
+    (said,) = causes.causes("sweeps", [row(0.9)], known=False)
+    assert said.endswith("no cause was found.")
+    laws = load_chip("40nm").cells
+    assert laws is not None
+    assert causes.shipped(laws)
+    law = laws.set.model_copy(update={"kinetic_volts": 0.06})
+    assert not causes.shipped(laws.model_copy(update={"set": law}))
 
 
 def test_every_cause_is_of_a_topic_and_reads_as_a_sentence_part() -> None:

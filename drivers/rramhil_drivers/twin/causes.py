@@ -96,6 +96,13 @@ CAUSES = (
     ),
 )
 """In this order: a row takes the first that matches."""
+NOTES = {
+    "write_verify": "The laws of writing of these cells were not found by `rramhil twin fit`: they "
+    "were fitted on even blocks of all word lines, and chosen among six sets with a look at the "
+    "addresses compared here, which flatters the distances a little "
+    "(docs/decisions/0011-cell-model.md).",
+}
+"""What has to be known of the shipped cells to read the rows of a topic."""
 
 
 def shipped(laws: PulsedLaws | None) -> bool:

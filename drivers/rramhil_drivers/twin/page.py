@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..emulator.chipfile import ChipFile
-from .causes import causes, shipped
+from .causes import NOTES, causes, shipped
 from .commands import HEADINGS, texts
 from .rows import Compared, Curve
 
@@ -59,6 +59,8 @@ def _verdicts(found: Mapping[str, Sequence[Compared]]) -> Iterator[str]:
 
 def _section(name: str, rows: Sequence[Compared], *, known: bool) -> Iterator[str]:
     yield f"## {name.replace('_', ' ')}\n"
+    if known and name in NOTES:
+        yield f"{NOTES[name]}\n"
     head = [*HEADINGS, "data"]
     yield "| " + " | ".join(head) + " |\n|" + "---|" * len(head)
     for one in rows:

@@ -49,7 +49,7 @@ def compare(data: Measured, chip: ChipFile, seed: int) -> Iterator[Compared]:
         if key[1] == 3 or (key[0] == "ISPP" and not held.has(SCANS)):
             continue
         yield from _counts(measured_rows(held, key), key, counts, rng)
-    yield from _whole_lines(data.part("all"), predicted, rng)
+    yield from _whole_lines(held, predicted, rng)
     yield _order(held, predicted)
     yield from _top(held, predicted, rng)
     yield from _three_bits(held, chip, seed, rng)
@@ -73,16 +73,19 @@ def _counts(
 
 
 def _whole_lines(
-    data: Measured, predicted: dict[Key, Counts], rng: np.random.Generator
+    held: Measured, predicted: dict[Key, Counts], rng: np.random.Generator
 ) -> Iterator[Compared]:
-    """Pulses on the word lines of which no block was fitted."""
+    """Pulses on the word lines of which the fit sees no block at all."""
     for key, counts in predicted.items():
-        rows = held_lines(measured_rows(data, key))
+        rows = held_lines(measured_rows(held, key))
         if key[1] == 3 or key[0] == "ISPP" or rows.empty:
             continue
         sample = Sample(rows["pulses"].to_numpy(), rows["addr"].to_numpy())
         pulses = np.minimum(counts.pulses, CAPS[key[0]])
-        group, where = f"{key[0]}, level {key[1]}", f"{EVAL}, whole word lines held out"
+        group, where = (
+            f"{key[0]}, level {key[1]}",
+            f"{EVAL}, held out addresses on held out word lines",
+        )
         yield mean_row(sample, pulses, group, where, ALLOWED[key[0]], rng)
         yield ks_row(sample, pulses, group, where, 0.15 if key[1] == 0 else 0.10, rng)
 

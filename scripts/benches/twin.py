@@ -59,7 +59,7 @@ def _one_die(die: int) -> dict[str, float]:
         )
         result = run.execute(watch=lambda _: None, should_stop=lambda: False)
         with LedgerReader(Path(str(result.ledger))) as reader:
-            record = read_record(reader)
+            record = read_record(reader).part("fit")
     _, fitted = fit(record, preset, lambda _: None)
     return {
         f.parameter.path: (f.move - move) / ((f.high - f.low) / 2 / 1.96)

@@ -125,7 +125,7 @@ def overdriven(at: physics.SetWidth, volts: float | np.ndarray, scale: float = 1
 def set_cells(count: int, **changed: np.ndarray) -> physics.SetCell:
     """Cells without any spread, but for what is `changed`."""
     zero = np.zeros(count, dtype=np.float32)
-    mean = physics.SetCell(zero, zero + 1, zero, zero, zero)
+    mean = physics.SetCell(zero, zero + 1, np.float32(1), zero, zero, zero)
     return mean._replace(**changed)
 
 

@@ -112,7 +112,10 @@ class SetLaw(Sourced):
     smaller of both counts, softly within `corner_volts`; `bl_cell_sd_volts`,
     `bl_pulse_sd_volts`: its spread between cells and from pulse to pulse. The scale of a cell
     is that of the array times exp(`scale_cell_sd` z), z normal; in a `weak_share` of the cells
-    times exp(`weak_ln_scale` + `weak_cell_sd` z).
+    times exp(`weak_ln_scale` (1 - `weak_tail` + `weak_tail` e) + `weak_cell_sd` z), e exponential
+    of mean 1. Of what the logarithm of a scale lies above 0 a `fresh_share` is drawn anew by each
+    RESET, exponentially about the cell's own. The highest conductance of a cell is that of the
+    array times exp(`highest_cell_sd` z).
     `limit_siemens`: no cell ever conducts more.
     """
 
@@ -131,6 +134,9 @@ class SetLaw(Sourced):
     weak_share: Fraction
     weak_ln_scale: Annotated[float, Field(ge=-MOST_LN_SCALE, le=MOST_LN_SCALE)]
     weak_cell_sd: Annotated[float, Field(ge=0, le=MOST_LN_SCALE)]
+    weak_tail: Fraction = 0.0
+    fresh_share: Fraction = 0.0
+    highest_cell_sd: LnSpread = 0.0
     limit_siemens: Annotated[Siemens, Field(gt=0, le=MOST_SIEMENS)]
 
     @model_validator(mode="after")

@@ -126,3 +126,15 @@ def uniforms(cells: NDArray[np.int64], key: int) -> NDArray[np.float64]:
     """A number in (0, 1) for each of `cells`, always the same for the same key."""
     own = _mixed(cells.astype(np.uint32) ^ np.uint32(key & 0xFFFFFFFF))
     return (own.astype(np.float64) + 0.5) / 2.0**32
+
+
+def uniforms_of(
+    cells: NDArray[np.int64], times: NDArray[np.uint32], key: int
+) -> NDArray[np.float64]:
+    """A number in (0, 1) for each of `cells` and its n-th time, always the same for the same key.
+
+    `times`: of shape (cells,).
+    """
+    nth = _mixed(times * np.uint32(0x9E3779B9) + np.uint32(key & 0xFFFFFFFF))
+    own = _mixed(cells.astype(np.uint32) ^ nth)
+    return (own.astype(np.float64) + 0.5) / 2.0**32

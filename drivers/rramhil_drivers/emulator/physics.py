@@ -103,15 +103,37 @@ class SetCell(NamedTuple):
     """What is fixed in cells for SET, and the scatter of one pulse, float32 of shape (cells,).
 
     `gate`, `line`: standard normal, of the threshold and of the bit line; `scale`: factor on
-    the overdrive that a conductance needs. Fresh for the pulse: `gate_noise`, in units of its
-    spread, and `line_noise`, standard normal.
+    the overdrive that a conductance needs; `highest`: factor on the highest conductance. Fresh
+    for the pulse: `gate_noise`, in units of its spread, and `line_noise`, standard normal.
     """
 
     gate: F32
     scale: F32
+    highest: F32 | np.float32
     line: F32
     gate_noise: F32
     line_noise: F32
+
+
+def ln_scales(law: SetLaw, count: int, rng: np.random.Generator) -> F32:
+    """Logarithms of the scales of `count` cells, for life; see `SetLaw`."""
+    weak = rng.random(count) < law.weak_share
+    spread = np.where(weak, law.weak_cell_sd, law.scale_cell_sd)
+    drawn = spread * normals(rng, count)
+    excess = np.full(count, law.weak_ln_scale)
+    if law.weak_tail:
+        excess *= 1 - law.weak_tail + law.weak_tail * rng.standard_exponential(count)
+    return as_f32(drawn + excess * weak)
+
+
+def scales(law: SetLaw, ln_scale: F32, drawn: NDArray[np.float64]) -> F32:
+    """Scales of cells after their last RESET; `drawn`: uniform in (0, 1), fresh for each RESET.
+
+    Where a RESET leaves the filament decides how hard it is to grow: a cell that a ramp to the
+    end could not SET goes with the others after one more RESET.
+    """
+    anew = np.float32(law.fresh_share) * (-np.log(as_f32(drawn)) - np.float32(1))
+    return as_f32(np.exp(ln_scale + np.maximum(ln_scale, 0) * anew))
 
 
 def set_result(
@@ -129,7 +151,8 @@ def set_result(
     part in exp(DEAF) of a first one, or less than 1e-5 of `g`, changes nothing.
     """
     scale = cell.scale * np.float32(at.scale_volts)
-    present = g * np.float32(-1 / at.highest_siemens)
+    highest = cell.highest * np.float32(at.highest_siemens)
+    present = g * (np.float32(-1) / highest)
     np.log1p(np.maximum(present, np.float32(-0.9999), out=present), out=present)
     if at.shape != 1:
         present = -((-present) ** np.float32(1 / at.shape))
@@ -139,7 +162,7 @@ def set_result(
     u = soft_maximum(present, spent, law.kinetic_volts)
     u /= scale
     raised = np.expm1(-(u if at.shape == 1 else u ** np.float32(at.shape)))
-    raised *= np.float32(-at.highest_siemens)
+    raised *= -highest
     np.minimum(raised, np.float32(law.limit_siemens), out=raised)
     able = raised > g * np.float32(1 + 1e-5)
     able &= overdrive > np.float32(-DEAF * law.kinetic_volts)

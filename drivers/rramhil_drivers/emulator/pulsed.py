@@ -27,7 +27,7 @@ from rramhil_drivers.emulator.ageing_laws import Disturb
 from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws, SetWidth
 from rramhil_drivers.emulator.faults import FORMED, STUCK, STUCK_LRS, Purpose, tile_generator
-from rramhil_drivers.emulator.fluctuation import Fluctuation, hash_key, uniforms
+from rramhil_drivers.emulator.fluctuation import Fluctuation, hash_key, uniforms, uniforms_of
 from rramhil_drivers.emulator.noise import Noise, exponentials_of, lanes, normals_of
 from rramhil_drivers.emulator.physics import (
     F32,
@@ -39,10 +39,12 @@ from rramhil_drivers.emulator.physics import (
     form_result,
     forming_volts,
     hrs_landing,
+    ln_scales,
     lopsided_of,
     normals,
     reset_drive,
     reset_target,
+    scales,
     set_result,
     set_width,
 )
@@ -110,7 +112,7 @@ class PulsedCells(CellArray):
     """Cells that follow the fitted SET, RESET, FORM and relaxation laws of a chip file.
 
     A write is stamped with an index into `writes`, so that its time costs four bytes a
-    cell and stays exact. Fixed parameters are small integers, one byte each: 30 bytes a cell.
+    cell and stays exact. Fixed parameters are small integers, one byte each: 31 bytes a cell.
     `built`: what the last SET had built, which a RESET has to overcome. `relax`: the draws of a
     write's relaxation, early and late, 16 random bits each.
     """
@@ -127,6 +129,7 @@ class PulsedCells(CellArray):
         self.gate_z, self.scale, self.line_z, self.sl_z, self.hrs_shift, self.lost = (
             np.zeros(self.size, dtype=np.int8) for _ in range(6)
         )
+        self.highest_z = np.zeros(self.size, dtype=np.int8)
         self.writes = WriteTimes()
         self._widths: dict[float, tuple[SetWidth, float]] = {}
         self.threshold = LevelTable(laws.reset.siemens, laws.reset.threshold_volts)
@@ -141,10 +144,7 @@ class PulsedCells(CellArray):
 
     def draw_fixed(self, here: slice, rng: np.random.Generator) -> None:
         laws, n = self.laws, self.tile_cells
-        weak = rng.random(n) < laws.set.weak_share
-        spread = np.where(weak, laws.set.weak_cell_sd, laws.set.scale_cell_sd)
-        ln_scale = spread * normals(rng, n) + laws.set.weak_ln_scale * weak
-        self.scale[here] = coded(ln_scale, SCALE_CODES)
+        self.scale[here] = coded(ln_scales(laws.set, n, rng), SCALE_CODES)
         self.gate_z[here] = coded(normals(rng, n), CODES)
         # Further out a bit line at the read voltage would begin to SET.
         self.line_z[here] = coded(np.clip(normals(rng, n), -2.5, 2.5), CODES)
@@ -153,6 +153,7 @@ class PulsedCells(CellArray):
         self.hrs_shift[here] = coded(hrs.cell_sd * normals(rng, n), CODES)
         lost = np.maximum(hrs.hard_volts + hrs.hard_cell_sd_volts * normals(rng, n), 0)
         self.lost[here] = coded(lost * (rng.random(n) < hrs.hard_share), LOST_CODES)
+        self.highest_z[here] = coded(normals(rng, n), CODES)
 
     def be_born(self, here: slice, rng: np.random.Generator) -> None:
         laws, n = self.laws, self.tile_cells
@@ -326,7 +327,8 @@ class PulsedCells(CellArray):
         pulse, line, *_ = lanes(noise.pulse, cells.size)
         cell = SetCell(
             self._worn(cells, decoded(self.gate_z.take(cells), CODES)),
-            np.exp(decoded(self.scale.take(cells), SCALE_CODES)),
+            self._scales(cells),
+            self._highest(cells),
             decoded(self.line_z.take(cells), CODES),
             lopsided_table(law.pulse_tail, law.pulse_upwards).take(pulse),
             normals_of(line),
@@ -341,6 +343,19 @@ class PulsedCells(CellArray):
             after[now_formed] = form_result(self.laws.form, ceiling[ready], noise.form)
             self.flags[cells[now_formed]] |= FORMED
         return after
+
+    def _scales(self, cells: Cells) -> F32:
+        """The factors on the overdrive that cells need until their next RESET."""
+        ln_scale, resets = decoded(self.scale.take(cells), SCALE_CODES), self.counts[Kind.RESET]
+        if not self.laws.set.fresh_share:
+            return np.exp(ln_scale)
+        drawn = uniforms_of(cells, resets[cells], self.trap_key)
+        return scales(self.laws.set, ln_scale, drawn)
+
+    def _highest(self, cells: Cells) -> F32 | np.float32:
+        """The factors on the highest conductance of cells."""
+        sd = np.float32(self.laws.set.highest_cell_sd)
+        return np.exp(sd * decoded(self.highest_z.take(cells), CODES)) if sd else np.float32(1)
 
     def _worn(self, cells: Cells, shift: NDArray[Any]) -> NDArray[Any]:
         """The fixed `shift` of `cells`, widened by their use."""

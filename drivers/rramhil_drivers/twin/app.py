@@ -58,8 +58,8 @@ def fit(
 ) -> None:
     """Fit the cells of a chip to measured arrays, or to the ledger of any die.
 
-    From a folder half of the address blocks are used (`twin check` takes the other half). From a
-    ledger the readings after pulses on whole samples are used (scan, tune, characterise).
+    Half of the address blocks are used (`twin check` takes the other half). From a ledger the
+    readings after pulses on whole samples are used (scan, tune, characterise).
     """
     from .commands import fit_source
 

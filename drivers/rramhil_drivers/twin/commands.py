@@ -16,7 +16,7 @@ from ..emulator.chipfile import ChipFile, PulsedLaws, load_chip
 from . import topics
 from .chipwriter import write_chip
 from .rows import Compared, Curve
-from .sources import Measured
+from .sources import BLOCK, Measured
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,8 +57,12 @@ def _fit_folder(
 def _fit_ledger(record: Record, base: str, output: Path, terminal: Terminal) -> None:
     from .moments import fit
 
-    terminal.say(f"{record.cells.size} cells of {record.serial}, {len(record.readings)} readings")
-    chip, fitted = fit(record, _pulsed(base), terminal.say)
+    part = record.part("fit")
+    terminal.say(
+        f"{part.cells.size} of {record.cells.size} cells of {record.serial}, "
+        f"{len(record.readings)} readings"
+    )
+    chip, fitted = fit(part, _pulsed(base), terminal.say)
     written = write_chip(_named(chip, output.stem, record, fitted), output)
     document = {
         "chip": str(written),
@@ -94,9 +98,7 @@ def check_source(
     if page is not None:
         from .page import write_page
 
-        held_out = isinstance(source, Measured)
-        command = f"rramhil twin check {chip_name} SOURCE"
-        write_page(page, chip, found, curves, command, held_out=held_out)
+        write_page(page, chip, found, curves, f"rramhil twin check {chip_name} SOURCE")
         terminal.say(f"wrote {page}")
     document = [
         {"topic": name, **dataclasses.asdict(one), "holds": one.holds}
@@ -127,7 +129,8 @@ def _comparisons(
         raise FileError("--only chooses topics of a folder; a ledger is compared as a whole")
     from .moments import compare, curves
 
-    yield "record", list(compare(source, chip, seed)), list(curves(source, chip, seed))
+    held = source.part("check")
+    yield "record", list(compare(held, chip, seed)), list(curves(held, chip, seed))
 
 
 @contextmanager
@@ -191,7 +194,10 @@ def _named(chip: ChipFile, name: str, record: Record, fitted: list[Fitted]) -> C
             for f in fitted
             if f.told and f.parameter.path.startswith(f"{table_name}.")
         )
-        text = f"{keys} fitted to the ledger of {record.serial} on {today}; before: {law.source}"
+        text = (
+            f"{keys} fitted to the ledger of {record.serial}, even blocks of {BLOCK} addresses, "
+            f"on {today}; before: {law.source}"
+        )
         laws = laws.model_copy(update={table_name: law.model_copy(update={"source": text})})
     about = f"{chip.about} Cells moved to the ledger of {record.serial}."
     return chip.model_copy(update={"cells": laws, "name": name, "about": about})

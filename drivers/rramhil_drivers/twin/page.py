@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..emulator.chipfile import ChipFile
+from .causes import NOTES, causes, shipped
 from .commands import HEADINGS, texts
 from .rows import Compared, Curve
 
@@ -19,7 +20,6 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5
 
 POINTS = 120
 HELD_OUT = "on addresses that were not fitted (the last column says which)"
-ANY = "on all cells of the record, whether the chip was fitted to them or not"
 KEY = "dots: measured, lines: predicted"
 
 
@@ -29,24 +29,20 @@ def write_page(
     found: Mapping[str, Sequence[Compared]],
     curves: Sequence[Curve],
     command: str,
-    *,
-    held_out: bool,
 ) -> None:
-    """Write `path` (Markdown) and its pictures, in the folder images/NAME beside it.
-
-    `held_out`: what was compared was not fitted to; a ledger may have been.
-    """
+    """Write `path` (Markdown) and its pictures, in the folder images/NAME beside it."""
     folder = path.parent / "images" / path.stem
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [(name, _draw(name, lines, folder)) for name, lines in _by_figure(curves)]
+    known = shipped(chip.cells)
     parts = [
         f"# Fidelity of {chip.name}\n",
         f"{chip.about}\n",
         f"Made by `{command} --page {path.name}`. A distance is predicted against measured, "
-        f"{HELD_OUT if held_out else ANY}; its interval is 95 %, by bootstrap over addresses. "
+        f"{HELD_OUT}; its interval is 95 %, by bootstrap over addresses. "
         "✓: within what is allowed; ✗: not.\n",
         *_verdicts(found),
-        *(part for name, rows in found.items() for part in _section(name, rows)),
+        *(p for name, rows in found.items() for p in _section(name, rows, known=known)),
         "## Pictures\n",
         *(f"![{name}](images/{path.stem}/{file})\n" for name, file in pictures),
     ]
@@ -61,13 +57,19 @@ def _verdicts(found: Mapping[str, Sequence[Compared]]) -> Iterator[str]:
     yield ""
 
 
-def _section(name: str, rows: Sequence[Compared]) -> Iterator[str]:
+def _section(name: str, rows: Sequence[Compared], *, known: bool) -> Iterator[str]:
     yield f"## {name.replace('_', ' ')}\n"
+    if known and name in NOTES:
+        yield f"{NOTES[name]}\n"
     head = [*HEADINGS, "data"]
     yield "| " + " | ".join(head) + " |\n|" + "---|" * len(head)
     for one in rows:
         yield "| " + " | ".join([*texts(one), one.data]) + " |"
     yield ""
+    if reasons := list(causes(name, rows, known=known)):
+        yield "Why rows miss:\n"
+        yield from (f"- {reason}" for reason in reasons)
+        yield ""
 
 
 def _by_figure(curves: Sequence[Curve]) -> list[tuple[str, list[Curve]]]:

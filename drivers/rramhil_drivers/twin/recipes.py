@@ -19,6 +19,8 @@ from rramhil.device import Cells, Device
 from rramhil.tune import GateCurve, gate_curve, gate_sweep
 from rramhil.verify import FPPV, ISPP, SDR, Bias, Ramp, Recipe, Target, program
 
+Window = tuple[float | NDArray[np.float64], float | NDArray[np.float64]]
+
 BIAS = Bias(
     set_volts=2.0,
     set_seconds=200e-9,
@@ -65,16 +67,21 @@ class Counts:
     resets: NDArray[np.int64]
     inside: NDArray[np.bool_]
 
+    def take(self, which: NDArray[np.bool_]) -> Counts:
+        """Those of some of the cells; `which` (cells,)."""
+        return Counts(self.pulses[which], self.resets[which], self.inside[which])
+
 
 def sweep_gates(device: Device, cells: Cells) -> GateCurve:
     """The chip's own gate curve: what is retuned for each chip, and nothing else."""
     return gate_curve(list(gate_sweep(device, cells, 1.8, 3.4, 81, BIAS)))
 
 
-def ispp_run(
-    device: Device, cells: Cells, window: tuple[float, float], step: float, cap: int
-) -> Counts:
-    """ISPP from WL 1.8 V; every cell is RESET first, and that one is not counted."""
+def ispp_run(device: Device, cells: Cells, window: Window, step: float, cap: int) -> Counts:
+    """ISPP from WL 1.8 V; every cell is RESET first, and that one is not counted.
+
+    `window`: siemens, one for all cells, or one a cell.
+    """
     recipe = ISPP(
         first_reset=True,
         gate_step_volts=step,
@@ -85,16 +92,20 @@ def ispp_run(
     return _counted(device, cells, window, 0.0, recipe, counted_from=1)
 
 
-def sdr_run(device: Device, cells: Cells, level: int, gate_volts: float) -> Counts:
+def sdr_run(
+    device: Device, cells: Cells, level: int, gate_volts: float, cap: int = CAPS["SDR"]
+) -> Counts:
     """SDR into level 0, 1 or 2; every cell is RESET first, and that one is not counted."""
     up, down = RAMPS[level]
-    recipe = SDR(first_reset=True, max_pulses=CAPS["SDR"] + 1, fine_set=up, fine_reset=down)
+    recipe = SDR(first_reset=True, max_pulses=cap + 1, fine_set=up, fine_reset=down)
     return _counted(device, cells, WINDOWS[level], gate_volts, recipe, counted_from=1)
 
 
-def fppv_run(device: Device, cells: Cells, level: int, gate_volts: float) -> Counts:
+def fppv_run(
+    device: Device, cells: Cells, level: int, gate_volts: float, cap: int = CAPS["FPPV"]
+) -> Counts:
     """FPPV into level 0, 1 or 2, from whatever state the cells are in."""
-    recipe = FPPV(max_pulses=CAPS["FPPV"])
+    recipe = FPPV(max_pulses=cap)
     return _counted(device, cells, WINDOWS[level], gate_volts, recipe, counted_from=0)
 
 
@@ -104,22 +115,24 @@ def top_run(device: Device, cells: Cells, resets: int) -> Counts:
     return _counted(device, cells, WINDOWS[3], 2.0, recipe, counted_from=0)
 
 
-def fppv_chain(device: Device, cells: Cells, curve: GateCurve) -> Iterator[tuple[int, Counts]]:
+def fppv_chain(
+    device: Device, cells: Cells, curve: GateCurve, cap: int = CAPS["FPPV"]
+) -> Iterator[tuple[int, Counts]]:
     """Level 3, then 0, 1, 2, each from where the one before left the cells, as the bench did.
 
     The cells start as level 2 leaves them.
     """
     gates = {level: float(curve.nominal_gate(aim)) for level, aim in AIMS.items()}
-    fppv_run(device, cells, 2, gates[2])
+    fppv_run(device, cells, 2, gates[2], cap)
     yield 3, top_run(device, cells, TOP_RESETS["FPPV"])
     for level in (0, 1, 2):
-        yield level, fppv_run(device, cells, level, gates[level])
+        yield level, fppv_run(device, cells, level, gates[level], cap)
 
 
 def _counted(
     device: Device,
     cells: Cells,
-    window: tuple[float, float],
+    window: Window,
     gate_volts: float,
     recipe: Recipe,
     counted_from: int,

@@ -12,17 +12,18 @@ follow each other, alike in kind and width, are one call in pieces.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rramhil.device import Cells, Floats, Kind, Pulse, Refused
+from rramhil.device import Bools, Cells, Floats, Kind, Pulse, Refused
 from rramhil.ledger import LedgerReader, Row
 from rramhil.schema import FileError
 from rramhil.units import show
 
 from ..emulator.chipfile import ChipFile
 from ..emulator.die import EmulatedDie
+from .sources import BLOCK, Part, of_part
 
 LEAST_CELLS = 32
 OPEN_LOOP = ("scan", "tune", "characterise")
@@ -57,6 +58,24 @@ class Record:
         """What was read, one array (cells,) a reading."""
         return [call.siemens for call in self.calls if call.siemens is not None]
 
+    def part(self, name: Part) -> Record:
+        """The same calls on the cells of one half of the blocks of addresses: "fit" or "check".
+
+        Raises `FileError` when the sample has too few cells there.
+        """
+        if name == "all":
+            return self
+        kept = of_part(self.cells, name)
+        if np.count_nonzero(kept) < LEAST_CELLS:
+            halves = "even" if name == "fit" else "odd"
+            raise FileError(
+                f"the record of {self.serial} has {np.count_nonzero(kept)} of its "
+                f"{self.cells.size} cells in {halves} blocks of {BLOCK} addresses, at least "
+                f"{LEAST_CELLS} are needed there; record cells that are spread over the die"
+            )
+        calls = tuple(_kept(call, kept) for call in self.calls)
+        return Record(self.serial, self.cells[kept], calls)
+
     def labels(self) -> list[str]:
         """What each reading followed: 'SET gate 2.30 V', 'RESET SL 1.20 V', '1 s later'."""
         texts, last, since = [], "as found", 0.0
@@ -67,6 +86,12 @@ class Record:
             waited = call.before - since
             texts.append(f"{last}, {waited:.2g} s later" if waited > 5e-3 else last)
         return texts
+
+
+def _kept(call: Call, kept: Bools) -> Call:
+    names = ("volts", "gate_volts", "limit_amps", "siemens")
+    arrays = {name: getattr(call, name) for name in names}
+    return replace(call, **{n: a[kept] for n, a in arrays.items() if a is not None})
 
 
 def read_record(reader: LedgerReader) -> Record:

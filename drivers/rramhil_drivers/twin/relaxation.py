@@ -328,16 +328,19 @@ def by_address(data: Measured, measured: Ageing) -> pd.DataFrame:
 # ------------------------------------------------------------------------------ comparing
 
 
+def _aged(data: Measured, chip: ChipFile, seed: int) -> tuple[Ageing, F64, list[F64]]:
+    """What was measured, and readings of emulated cells: the first, and one at each age."""
+    assert chip.cells is not None
+    measured = ageing(data, technology(chip.cells))
+    start = np.random.default_rng(seed).choice(measured.first, SIMULATED)
+    return measured, *later_readings(chip, start, sorted(measured.changes), seed)
+
+
 def compare(data: Measured, chip: ChipFile, seed: int) -> Iterator[Compared]:
     """Spread, tails and drift in each bin at each age; correlation between ages."""
-    laws = chip.cells
-    assert laws is not None
-    name = technology(laws)
-    measured = ageing(data, name)
-    ages, full = sorted(measured.changes), FULL_SCALE[name]
+    measured, first, later = _aged(data, chip, seed)
+    ages, full = sorted(measured.changes), FULL_SCALE[measured.name]
     rng = np.random.default_rng(seed)
-    start = rng.choice(measured.first, SIMULATED)
-    first, later = later_readings(chip, start, ages, seed)
     bins = binned(first, full)
     for age, readings in zip(ages, later, strict=True):
         here = binned(measured.starts[age], full)
@@ -385,21 +388,16 @@ def bin_text(number: int, full: float) -> str:
 
 def curves(data: Measured, chip: ChipFile, seed: int) -> Iterator[Curve]:
     """Robust spread over age for some bins, measured and predicted."""
-    laws = chip.cells
-    assert laws is not None
-    name = technology(laws)
-    measured = ageing(data, name)
-    ages, full = sorted(measured.changes), FULL_SCALE[name]
-    start = np.random.default_rng(seed).choice(measured.first, SIMULATED)
-    first, later = later_readings(chip, start, ages, seed)
+    measured, first, later = _aged(data, chip, seed)
+    ages, full = sorted(measured.changes), FULL_SCALE[measured.name]
     for b in (2, 4, 6, 8):
         here = [shapes(measured.starts[a], measured.changes[a], full)[b] for a in ages]
         there = [shapes(first, r - first, full)[b] for r in later]
         for found, is_measured in ((here, True), (there, False)):
             spreads = np.array([np.nan if s is None else s.spread / MICRO for s in found])
             yield Curve(
-                f"Relaxation, technology {name}", bin_text(b, full), np.array(ages), spreads,
-                is_measured, "time after the write (s)", "robust spread (µS)", "x",
+                f"Relaxation, technology {measured.name}", bin_text(b, full), np.array(ages),
+                spreads, is_measured, "time after the write (s)", "robust spread (µS)", "x",
             )  # fmt: skip
 
 

@@ -10,6 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rramhil.schema import FileError
 from rramhil.words import nearest
 
@@ -18,6 +21,13 @@ if TYPE_CHECKING:
 
 BLOCK = 64
 Part = Literal["all", "fit", "check"]
+
+
+def of_part(addresses: NDArray[np.integer], part: Part) -> NDArray[np.bool_]:
+    """Which of `addresses` (cells,) belong to a part."""
+    if part == "all":
+        return np.ones(addresses.shape, dtype=np.bool_)
+    return np.asarray((addresses // BLOCK % 2 == 1) == (part == "check"))
 
 
 class Measured:
@@ -45,7 +55,7 @@ class Measured:
         table = _read(self.folder / f"{name}.parquet")
         if self._part == "all" or "addr" not in table:
             return table
-        return table[(table["addr"] // BLOCK % 2 == 1) == (self._part == "check")]
+        return table[of_part(table["addr"].to_numpy(), self._part)]
 
     def part(self, name: Part) -> Measured:
         """The same source, seen in part: "fit", "check" or "all"."""

@@ -23,8 +23,8 @@ class Topic(NamedTuple):
 
 
 TOPICS = {
-    "sweeps": Topic("sweeps", ("sweeps_set_reset",)),
     "write_verify": Topic("write_verify", ("write_verify_eval",)),
+    "sweeps": Topic("sweeps", ("sweeps_set_reset",)),
     "noise": Topic("noise", ("noise_time_series_400hz",)),
     "relaxation": Topic("relaxation", ("relaxation",)),
     "retention": Topic("retention", ("bake_1h", "relaxation")),

@@ -1,113 +1,41 @@
 """Write-verify: pulse counts of ISPP, FPPV and SDR, measured against the product's own recipes.
 
-The predicted counts come from `rramhil.verify.program` on an emulated die of the chip file whose
-gate voltages come from its own gate sweep: see `recipes`. Fitted to `write_verify_eval` and
-`write_verify_parameter_scans`, fresh cells, 2 bits per cell.
+The counts are in `pulse_counts`, the fit in `write_verify_fit`. Compared is what the fit did not
+look at: odd blocks of addresses, whole word lines, WL steps and dates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..emulator.chipfile import ChipFile, PulsedLaws, load_chip
+from ..emulator.chipfile import ChipFile
 from ..emulator.die import EmulatedDie
 from .bootstrap import F64, Sample
-from .evolve import evolve
-from .moments import Parameter, moved_chip
-from .recipes import (
-    AIMS,
-    CAPS,
-    STEPS,
-    TOP_RESETS,
-    WINDOWS,
-    WINDOWS_3BIT,
-    Counts,
-    fppv_chain,
-    ispp_run,
-    sdr_run,
-    sweep_gates,
-    top_run,
+from .pulse_counts import (
+    ALLOWED,
+    EVAL,
+    SCANS,
+    THREE_BIT_STEP,
+    Key,
+    held_lines,
+    measured_rows,
+    predict,
+    with_pulses,
 )
+from .recipes import AIMS, CAPS, STEPS, TOP_RESETS, WINDOWS, WINDOWS_3BIT, Counts, ispp_run
 from .rows import Compared, Curve
 from .sources import Measured
+from .write_verify_fit import fit as fit  # a part of what a topic offers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Key = tuple[str, int, float]
-"""Algorithm, level, and the WL step of ISPP (else 0)."""
 CELLS = 2048
 DIES = 2
-EVAL, SCANS = "write_verify_eval", "write_verify_parameter_scans"
-THREE_BIT_STEP = 0.07
-ALLOWED = {"ISPP": 0.10, "FPPV": 0.15, "SDR": 0.10}
-
-
-# --------------------------------------------------------------------------- predicted
-
-
-def predict(
-    chip: ChipFile, seed: int, cells: int, steps: tuple[float, ...], dies: int
-) -> dict[Key, Counts]:
-    """Counts of every algorithm and level, from `dies` dies of `cells` cells each."""
-    found = [_one_die(chip, seed + die, cells, steps) for die in range(dies)]
-    return {key: _joined([one[key] for one in found]) for key in found[0]}
-
-
-def _one_die(chip: ChipFile, seed: int, count: int, steps: tuple[float, ...]) -> dict[Key, Counts]:
-    die = EmulatedDie(chip, die=seed, seed=seed, tiles=1)
-    rows = np.random.default_rng(seed).permutation(die.spec.size)[: count + 512]
-    cells, sample = np.sort(rows[:count]), np.sort(rows[count:])
-    curve = sweep_gates(die, sample)
-    found: dict[Key, Counts] = {}
-    for level, counts in fppv_chain(die, cells, curve):
-        found["FPPV", level, 0.0] = counts
-    for level, aim in AIMS.items():
-        found["SDR", level, 0.0] = sdr_run(die, cells, level, float(curve.nominal_gate(aim)))
-    found["SDR", 3, 0.0] = top_run(die, cells, TOP_RESETS["SDR"])
-    for step in steps:
-        for level in AIMS:
-            window = WINDOWS[level]
-            found["ISPP", level, step] = ispp_run(die, cells, window, step, CAPS["ISPP"])
-    return found
-
-
-def _joined(parts: list[Counts]) -> Counts:
-    pulses, resets, inside = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("pulses", "resets", "inside")
-    )
-    return Counts(pulses, resets, inside)
-
-
-# ---------------------------------------------------------------------------- measured
-
-
-def measured_rows(data: Measured, key: Key) -> pd.DataFrame:
-    """Rows of one algorithm and level, fresh cells at 2 bits, with `pulses` as clipped."""
-    algorithm, level, step = key
-    table = data.table(SCANS if algorithm == "ISPP" else EVAL)
-    rows = table[
-        (table["algorithm"] == algorithm)
-        & (table["bits_per_cell"] == 2)
-        & (table["level"] == level)
-    ]
-    if algorithm == "ISPP":
-        rows = rows[(rows["wl_step_v"] - step).abs() < 1e-4]
-    else:
-        rows = rows[rows["condition"] == "fresh"]
-    return _with_pulses(rows, CAPS[algorithm], algorithm)
-
-
-def _with_pulses(rows: pd.DataFrame, cap: int, algorithm: str) -> pd.DataFrame:
-    pulses = rows["n_set"].astype(int) + rows["n_reset"].astype(int) - 1
-    resets = rows["n_reset"].astype(int) - (1 if algorithm == "FPPV" else 0)
-    return rows.assign(pulses=pulses.clip(upper=cap), resets=resets)
-
 
 # --------------------------------------------------------------------------- comparing
 
@@ -121,6 +49,7 @@ def compare(data: Measured, chip: ChipFile, seed: int) -> Iterator[Compared]:
         if key[1] == 3 or (key[0] == "ISPP" and not held.has(SCANS)):
             continue
         yield from _counts(measured_rows(held, key), key, counts, rng)
+    yield from _whole_lines(held, predicted, rng)
     yield _order(held, predicted)
     yield from _top(held, predicted, rng)
     yield from _three_bits(held, chip, seed, rng)
@@ -141,6 +70,24 @@ def _counts(
     yield ks_row(sample, predicted, group, data, 0.15 if level == 0 else 0.10, rng)
     success = Sample(rows["success"].to_numpy(), rows["addr"].to_numpy())
     yield share_row("success", success, float(counts.inside.mean()), group, data, 0.01, rng)
+
+
+def _whole_lines(
+    held: Measured, predicted: dict[Key, Counts], rng: np.random.Generator
+) -> Iterator[Compared]:
+    """Pulses on the word lines of which the fit sees no block at all."""
+    for key, counts in predicted.items():
+        rows = held_lines(measured_rows(held, key))
+        if key[1] == 3 or key[0] == "ISPP" or rows.empty:
+            continue
+        sample = Sample(rows["pulses"].to_numpy(), rows["addr"].to_numpy())
+        pulses = np.minimum(counts.pulses, CAPS[key[0]])
+        group, where = (
+            f"{key[0]}, level {key[1]}",
+            f"{EVAL}, held out addresses on held out word lines",
+        )
+        yield mean_row(sample, pulses, group, where, ALLOWED[key[0]], rng)
+        yield ks_row(sample, pulses, group, where, 0.15 if key[1] == 0 else 0.10, rng)
 
 
 def mean_row(
@@ -240,88 +187,13 @@ def _three_bits(
     die = EmulatedDie(chip, die=seed, seed=seed, tiles=1)
     cells = np.sort(np.random.default_rng(seed).permutation(die.spec.size)[:1024])
     for level, window in WINDOWS_3BIT.items():
-        rows = _with_pulses(run[run["level"] == level], CAPS["ISPP"], "ISPP")
+        rows = with_pulses(run[run["level"] == level], CAPS["ISPP"], "ISPP")
         counts = ispp_run(die, cells, window, THREE_BIT_STEP, CAPS["ISPP"])
         sample = Sample(rows["pulses"].to_numpy(), rows["addr"].to_numpy())
         predicted = np.minimum(counts.pulses, CAPS["ISPP"])
         group, data = f"ISPP, 3 bits, level {level}", f"{EVAL}, 2020-07-19, held out addresses"
         yield mean_row(sample, predicted, group, data, ALLOWED["ISPP"], rng)
         yield ks_row(sample, predicted, group, data, 0.15 if level == 0 else 0.10, rng)
-
-
-# ------------------------------------------------------------------------------ fitting
-
-FITTED = (
-    Parameter("set.scale_cell_sd", "factor", 0.2),
-    Parameter("set.weak_share", "factor", 0.15),
-    Parameter("set.weak_ln_scale", "factor", 0.15),
-    Parameter("set.weak_cell_sd", "factor", 0.2),
-    Parameter("set.kinetic_volts", "factor", 0.15),
-    Parameter("set.pulse_sd_volts", "factor", 0.15),
-    Parameter("set.pulse_tail", "factor", 0.15),
-    Parameter("set.pulse_upwards", "factor", 0.15),
-    Parameter("set.bl_threshold_volts", "shift", 0.02),
-    Parameter("set.bl_gate_share", "factor", 0.1),
-    Parameter("set.bl_cell_sd_volts", "factor", 0.2),
-    Parameter("set.bl_pulse_sd_volts", "factor", 0.2),
-    Parameter("reset.threshold_volts", "shift", 0.04),
-    Parameter("reset.broken_power", "factor", 0.15),
-    Parameter("reset.cell_sd", "factor", 0.15),
-    Parameter("reset.pulse_sd", "factor", 0.15),
-    Parameter("reset.least_share", "factor", 0.2),
-    Parameter("reset.share_volts", "factor", 0.1),
-    Parameter("hrs.siemens", "factor", 0.1),
-    Parameter("hrs.cell_sd", "factor", 0.1),
-    Parameter("hrs.cycle_sd", "factor", 0.1),
-    Parameter("hrs.hard_share", "factor", 0.05),
-    Parameter("hrs.hard_volts", "factor", 0.03),
-)
-"""What is moved, in steps of which the search starts; the rest comes from the sweeps."""
-FIT_CELLS, FIT_STEPS, GENERATIONS = 400, (0.05, 0.1), 30
-
-
-def fit(data: Measured, laws: PulsedLaws, say: Callable[[str], None]) -> PulsedLaws:
-    """`laws` with `FITTED` moved to where means, distributions and success agree best.
-
-    On even blocks of addresses, fresh cells; about a second for each of 14 simulated arrays a
-    generation.
-    """
-    part, chip = data.part("fit"), load_chip("radar")
-    keys = [(a, level, 0.0) for a in ("FPPV", "SDR") for level in WINDOWS]
-    if part.has(SCANS):
-        keys += [("ISPP", level, step) for step in FIT_STEPS for level in AIMS]
-    rows = {key: measured_rows(part, key) for key in keys}
-    steps = np.array([p.step for p in FITTED])
-
-    def trial(x: F64) -> PulsedLaws:
-        moved = moved_chip(chip.model_copy(update={"cells": laws}), list(FITTED), x * steps).cells
-        assert moved is not None
-        return moved
-
-    def loss(x: F64, generation: int) -> float:
-        there = chip.model_copy(update={"cells": trial(x)})
-        counts = predict(there, generation % 3, FIT_CELLS, FIT_STEPS, 1)
-        return sum(_misfit(key, rows[key], counts[key]) for key in keys) + 0.2 * float(x @ x)
-
-    return trial(evolve(loss, len(FITTED), GENERATIONS, 0.3, say))
-
-
-def _misfit(key: Key, rows: pd.DataFrame, counts: Counts) -> float:
-    """How far counts are from the measured ones, in units of what is allowed; squared."""
-    algorithm, level, _ = key
-    if level == 3:
-        off = [
-            (counts.inside & (counts.resets <= n)).mean()
-            - (rows["success"] & (rows["resets"] <= n)).mean()
-            for n in (1, 2, 5, TOP_RESETS[algorithm])
-        ]
-        return float(np.sum(np.square(off))) / 0.04**2
-    pulses, cap = rows["pulses"].to_numpy(), CAPS[algorithm]
-    predicted = np.minimum(counts.pulses, cap)
-    mean = float(np.log(predicted.mean() / pulses.mean())) / ALLOWED[algorithm]
-    distance = Sample(pulses, rows["addr"].to_numpy()).distance(predicted) / 0.10
-    success = float(rows["success"].mean() - counts.inside.mean()) / 0.01
-    return mean**2 + distance**2 + min(success**2, 4.0)
 
 
 # ----------------------------------------------------------------------------- pictures

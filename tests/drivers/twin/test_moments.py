@@ -12,7 +12,7 @@ from rramhil.device import Kind
 from rramhil.verify import Bias
 from rramhil_drivers.emulator.chipfile import ChipFile, load_chip
 from rramhil_drivers.emulator.die import EmulatedDie
-from rramhil_drivers.twin.moments import PARAMETERS, Parameter, fit, moments, moved_chip
+from rramhil_drivers.twin.moments import PARAMETERS, Parameter, compare, fit, moments, moved_chip
 from rramhil_drivers.twin.record import Call, Record, do_again
 
 GATES = Plan((1.9, 3.3, 15), (0.5, 2.9, 13), 3.2, (2.6,), (0.1, 10.0))
@@ -63,28 +63,53 @@ def fitted() -> tuple[ChipFile, dict[str, tuple[float, float | None, float | Non
 
 
 def test_known_parameters_are_found_within_their_confidence(fitted) -> None:  # type: ignore[no-untyped-def]
+    """Of 12 intervals of 95 % one may miss (two or more: 12 %), none by far (4 of its errors).
+
+    `scripts/bench twin` has the coverage over dies.
+    """
     _, found = fitted
-    for path, truth in MOVES.items():
-        move, low, high = found[path]
+    missed = []
+    for path, (move, low, high) in found.items():
+        truth = MOVES.get(path, 0.0)
         assert low is not None, f"{path} is not told"
         error = (high - low) / 2 / 1.96
-        assert abs(move - truth) < 3 * error, f"{path}: {move} +- {error}, not {truth}"
-        assert error < abs(truth), f"{path} is told no better than its move"
+        assert abs(move - truth) < 4 * error, f"{path}: {low} to {high}, not {truth}"
+        missed += [path] if not low <= truth <= high else []
+    assert len(missed) <= 1, missed
+    for path, truth in MOVES.items():
+        _, low, high = found[path]
+        assert (high - low) / 2 / 1.96 < abs(truth), f"{path} is told no better than its move"
 
 
-def test_what_was_not_moved_stays(fitted) -> None:  # type: ignore[no-untyped-def]
-    _, found = fitted
-    for path, (move, low, high) in found.items():
-        if path not in MOVES and low is not None:
-            assert abs(move) < 4 * (high - low) / 2 / 1.96, path
+def test_steps_of_the_converter_do_not_hide_small_noise() -> None:
+    """Noise of less than a step moves quantiles of changes; undithered they stay."""
+    limits, rng = load_chip("40nm").reading, np.random.default_rng(1)
+    cells = 100e-6 + limits.lsb * rng.random(4000)
+
+    def changes(sd: float) -> np.ndarray:
+        seen = cells + sd * rng.standard_normal((2, 4000))
+        read = (np.round(seen / limits.lsb) * limits.lsb).astype(np.float32)
+        return moments(list(read), limits)[-3:]
+
+    widths = [np.ptp(changes(share * limits.lsb)) / limits.lsb for share in (0.3, 0.4, 0.5)]
+    assert np.diff(widths).min() > 0.08
 
 
-def test_the_fitted_chip_predicts_what_the_record_shows(fitted) -> None:  # type: ignore[no-untyped-def]
-    chip, found = fitted
+def test_the_fitted_chip_predicts_another_die_of_its_kind(fitted) -> None:  # type: ignore[no-untyped-def]
+    """Better than the chip that the fit began from, and within a tenth."""
+    chip, _ = fitted
     base = load_chip("40nm")
-    assert chip.cells.set.widths[0].threshold_volts - base.cells.set.widths[0].threshold_volts == (
-        pytest.approx(found["set.threshold_volts"][0])
-    )
+    parameters = [p for p in PARAMETERS if p.path in MOVES]
+    truth = moved_chip(base, parameters, np.array([MOVES[p.path] for p in parameters]))
+    plain = protocol(256)
+    another = do_again(plain, truth, copies=2, seed=501)
+
+    def worst(predictor: ChipFile) -> float:
+        rows = [row for row in compare(another, predictor, 3) if row.statistic == "median"]
+        return max(abs(row.distance) for row in rows if row.measured > 20)
+
+    assert worst(chip) < 0.1
+    assert worst(base) > 3 * worst(chip)
     assert chip.cells.form == base.cells.form
 
 
@@ -102,7 +127,9 @@ def test_moments_ignore_cells_without_an_answer_and_bound_those_above_the_range(
     rows = [np.array([1e-6, 2e-6, 3e-6, np.nan, np.inf], np.float32)] * 2
     found = moments(rows, load_chip("40nm").reading)
     assert np.isfinite(found).all()
-    assert found[4] == pytest.approx(2.5e-6)  # the median of the first reading
+    assert found[4] == pytest.approx(
+        2.5e-6, abs=0.05e-6
+    )  # half a step; the median of the first reading
 
 
 def test_a_factor_moves_every_entry_and_a_shift_every_threshold() -> None:

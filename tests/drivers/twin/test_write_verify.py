@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from hypothesis import strategies as st
 
 from rramhil_drivers.emulator.chipfile import ChipFile, load_chip
 from rramhil_drivers.emulator.die import EmulatedDie
-from rramhil_drivers.twin import recipes, write_verify
+from rramhil_drivers.twin import pulse_counts, recipes, write_verify, write_verify_fit
 from rramhil_drivers.twin.bootstrap import Sample
-from rramhil_drivers.twin.evolve import evolve
 from rramhil_drivers.twin.sources import BLOCK, open_folder
+from rramhil_drivers.twin.surface import SPREADS, descend
 
 
 def radar(**changed: float) -> ChipFile:
@@ -70,18 +71,66 @@ def test_rows_of_one_address_go_together() -> None:
     assert widths[0] > 4 * widths[1]
 
 
-def test_the_search_finds_the_bottom_of_a_noisy_bowl() -> None:
+def test_the_search_finds_the_bottom_of_noisy_residuals() -> None:
     target = np.linspace(-1, 1, 8)
-    scale = np.logspace(0, 1, 8)
+    slopes = np.random.default_rng(5).standard_normal((30, 8))
 
-    def loss(x: np.ndarray, generation: int) -> float:
-        rough = np.random.default_rng(generation).standard_normal()
-        return float(((x - target) ** 2 * scale).sum() + 0.01 * rough)
+    def residuals(x: np.ndarray, seed: int) -> np.ndarray:
+        rough = np.random.default_rng(seed).standard_normal(30)
+        return np.tanh(slopes @ (x - target)) * 3 + 0.3 * rough
 
     heard: list[str] = []
-    found = evolve(loss, 8, 80, 0.5, heard.append)
-    np.testing.assert_allclose(found, target, atol=0.05)
-    np.testing.assert_array_equal(found, evolve(loss, 8, 80, 0.5, heard.append))
+    found = descend(residuals, 8, 40, heard.append)
+    assert np.linalg.norm(found - target) < 0.2 * np.linalg.norm(target)
+    assert len(heard) == len(SPREADS)
+    np.testing.assert_array_equal(found, descend(residuals, 8, 40, heard.append))
+
+
+def test_the_search_stays_where_nothing_is_better() -> None:
+    def residuals(x: np.ndarray, seed: int) -> np.ndarray:
+        return np.append(10.0, x)
+
+    found = descend(residuals, 3, 12, lambda _: None)
+    np.testing.assert_allclose(found, 0, atol=0.3)
+
+
+# -------------------------------------------------------------------- what the fit sees
+
+
+def test_the_fit_sees_even_blocks_of_the_first_word_lines_only(tmp_path: Path) -> None:
+    addresses = np.arange(30000, 38192)
+    table = pd.DataFrame(
+        {
+            "algorithm": "SDR", "level": 1, "bits_per_cell": 2, "condition": "fresh",
+            "wl_step_v": 0.0, "date": "2020-08-07", "addr": addresses, "n_set": 2, "n_reset": 1,
+            "success": True,
+        }
+    )  # fmt: skip
+    table.to_parquet(tmp_path / "write_verify_eval.parquet")
+    data = open_folder(tmp_path)
+    rows = write_verify_fit.Target(data.part("fit")).rows["SDR", 1, 0.0]
+    assert set(rows["addr"] // BLOCK % 2) == {0}
+    assert set(rows["addr"] // 2048) == {14, 15, 16}
+    everything = pulse_counts.measured_rows(data, ("SDR", 1, 0.0))
+    held = pulse_counts.held_lines(everything)
+    assert set(held["addr"] // 2048) == {17, 18}
+    assert not set(write_verify_fit.FIT_STEPS) & (set(recipes.STEPS) - {0.1})
+
+
+def test_the_search_starts_from_its_own_numbers_whatever_the_chip_has() -> None:
+    base = radar(kinetic_volts=0.5).cells
+    assert base is not None
+    at = np.zeros(len(write_verify_fit.FITTED))
+    start = write_verify_fit.moved(base, at)
+    assert start.set.kinetic_volts == 0.05
+    assert start.set.widths[1].threshold_volts == 2.0
+    assert start.set.widths[0] == base.set.widths[0]
+    names = [number.path for number in write_verify_fit.FITTED]
+    at[names.index("set.kinetic_volts")] = 2.0
+    at[names.index("set.fresh_share")] = 50.0
+    there = write_verify_fit.moved(base, at)
+    assert there.set.kinetic_volts == pytest.approx(0.05 * np.exp(0.4), rel=1e-3)
+    assert 0.999 < there.set.fresh_share <= 1
 
 
 # ------------------------------------------------------------------------------ recipes
@@ -155,7 +204,7 @@ def test_a_chip_agrees_with_itself_and_not_with_another(
     same = compared(made_up, radar(), monkeypatch)
     assert (same["low"] <= same["high"]).all()
     distances = same[same["statistic"] == "KS distance of pulses"]["distance"]
-    assert len(distances) == 9
+    assert len(distances) == 9  # no word line is held apart: all addresses lie on one
     assert distances.max() < 0.13  # 600 against 500 cells: 0.08 at 5 %
     law = radar().cells
     assert law is not None
@@ -175,20 +224,29 @@ MEASURED = json.loads(
 
 @pytest.fixture(scope="module")
 def predicted() -> dict[write_verify.Key, recipes.Counts]:
-    return write_verify.predict(load_chip("radar"), 0, 800, (0.05, 0.1, 0.15), 1)
+    return write_verify.predict(load_chip("radar"), 0, 800, write_verify.STEPS, 1)
 
 
-@pytest.mark.parametrize(
-    "run", MEASURED["runs"], ids=lambda r: f"{r['algorithm']}-{r['level']}-{r['wl_step_v']}"
-)
+MISSES = {
+    ("ISPP", 0, 0.12): "the measured onset is later and sharper (docs/fidelity.md)",
+    ("ISPP", 2, 0.12): "37 % too few pulses (docs/emulator.md, what is not right)",
+}
+"""Runs that the preset is known not to follow. When one is followed, it is to be taken out."""
+
+
+def runs() -> Iterator[Any]:
+    for run in MEASURED["runs"]:
+        key = (run["algorithm"], run["level"], run["wl_step_v"])
+        marks = [pytest.mark.xfail(strict=True, reason=MISSES[key])] if key in MISSES else []
+        yield pytest.param(run, marks=marks, id="-".join(map(str, key)))
+
+
+@pytest.mark.parametrize("run", list(runs()))
 def test_the_shipped_preset_agrees_with_the_measured_counts(
     run: dict[str, Any], predicted: dict[write_verify.Key, recipes.Counts]
 ) -> None:
     """The limits are wider than docs/fidelity.md asks for: 800 cells, and what is known to lack."""
-    key = (run["algorithm"], run["level"], run["wl_step_v"])
-    if key not in predicted:
-        pytest.skip("not simulated here, for time")
-    counts = predicted[key]
+    counts = predicted[run["algorithm"], run["level"], run["wl_step_v"]]
     assert counts.inside.mean() == pytest.approx(run["success"], abs=0.05)
     for resets, share in run["success_within"].items():
         found = (counts.inside & (counts.resets <= int(resets))).mean()
@@ -203,9 +261,8 @@ def test_the_shipped_preset_agrees_with_the_measured_counts(
         assert (pulses <= decile).mean() > share - most
 
 
-@pytest.mark.parametrize("chip", ["radar", "40nm"])
-def test_both_presets_have_the_same_cells(chip: str) -> None:
-    ours, theirs = load_chip("radar").cells, load_chip(chip).cells
+def test_both_presets_have_the_same_cells() -> None:
+    ours, theirs = load_chip("radar").cells, load_chip("40nm").cells
     assert ours is not None
     assert theirs is not None
     for table in ("set", "reset", "hrs"):

@@ -54,7 +54,10 @@ def test_a_write_verify_of_the_chip_is_the_same_behind_the_link(address: str) ->
     twin = open_device(address)
     cells = np.random.default_rng(2).permutation(4000)[:200]
     low = np.array([18.34e-6, 90.34e-6, 150.34e-6])[cells % 3]
-    with serving(Board(open_device(address), follow_wall_clock=False)) as url, host(url) as device:
+    with (
+        serving(Board(open_device(address), follow_wall_clock=False, lease_ms=5000)) as url,
+        host(url) as device,
+    ):
         assert device.spec.program == twin.spec.program
         assert device.spec.reading.references == pytest.approx(twin.spec.reading.references)
         over_link, here = (each.program(cells, low, low + 20.1e-6) for each in (device, twin))

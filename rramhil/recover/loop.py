@@ -124,10 +124,14 @@ def adapt(
 
 def best(recovery: Recovery, array: Computed, checkpoint: Checkpoint) -> Computed:
     """The network corrected by the best parameters of a checkpoint."""
-    start = _start(recovery, array)
-    parameters = _unpacked(start, checkpoint, "best")
+    parameters = best_parameters(recovery, array, checkpoint)
     with torch.no_grad():
         return corrected(recovery.places, parameters, array)
+
+
+def best_parameters(recovery: Recovery, array: Computed, checkpoint: Checkpoint) -> Parameters:
+    """The best parameters of a checkpoint, by place and layer."""
+    return _unpacked(_start(recovery, array), checkpoint, "best")
 
 
 class _State:

@@ -1,0 +1,70 @@
+"""A finished correction: kept, used on another reading, put on top of another one, counted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rramhil.recover.correction import Correction
+from rramhil.recover.masks import random_mask
+from rramhil.recover.places import Biases, ColumnGains, Computed, SparseMemory
+from tests.recover.test_slots import computed
+
+
+def correction(fraction: float = 0.3, seed: int = 1) -> Correction:
+    array = computed()
+    generator = torch.Generator().manual_seed(seed)
+    mask = random_mask(array.weights, fraction, np.random.default_rng(seed))
+    places = (ColumnGains(), SparseMemory(mask), Biases())
+    parameters = {
+        place.name: {
+            name: torch.randn(start.shape, generator=generator)
+            for name, start in place.start(array).items()
+        }
+        for place in places
+    }
+    return Correction.of(array, places, parameters)
+
+
+def assert_same(one: Computed, other: Computed) -> None:
+    for name in one.weights:
+        torch.testing.assert_close(one.weights[name], other.weights[name])
+        torch.testing.assert_close(one.biases[name], other.biases[name])
+
+
+def test_none_changes_nothing_and_places_that_are_not_there_change_nothing() -> None:
+    array = computed()
+    assert_same(Correction.none(array).applied(array), array)
+    only = Correction.of(
+        array, (Biases(),), {"biases": {n: b + 1 for n, b in array.biases.items()}}
+    )
+    now = only.applied(array)
+    torch.testing.assert_close(now.weights["fc1"], array.weights["fc1"])
+    torch.testing.assert_close(now.biases["fc2"], array.biases["fc2"] + 1)
+
+
+def test_it_comes_back_from_a_file_and_is_used_on_another_reading() -> None:
+    own, later = correction(), computed(seed=5)
+    stored = {**own.as_arrays(), "siemens": np.zeros(3)}
+    back = Correction.from_arrays(stored)
+    assert back is not None
+    assert_same(back.applied(later), own.applied(later))
+    assert back.memory_bits == own.memory_bits
+    assert Correction.from_arrays({"siemens": np.zeros(3)}) is None
+
+
+def test_gains_and_biases_on_top_are_one_correction_of_the_same_size() -> None:
+    first, second, array = correction(), correction(0.0, seed=2), computed(seed=3)
+    both = first.then(second)
+    assert_same(both.applied(array), second.applied(first.applied(array)))
+    assert both.memory_bits == first.memory_bits
+    with pytest.raises(ValueError, match="only gains and biases"):
+        first.then(first)
+
+
+def test_every_number_and_index_is_counted() -> None:
+    own = correction()
+    sparse = int(0.3 * 35) + int(0.3 * 15)
+    assert own.counts == {"gains": 8, "sparse": sparse, "biases": 8}
+    assert own.memory_bits == 32 * (16 + sparse)

@@ -130,8 +130,13 @@ def best(recovery: Recovery, array: Computed, checkpoint: Checkpoint) -> Compute
 
 
 def best_parameters(recovery: Recovery, array: Computed, checkpoint: Checkpoint) -> Parameters:
-    """The best parameters of a checkpoint, by place and layer."""
+    """The best parameters of a checkpoint. Raises ValueError when it is of another recovery."""
     return _unpacked(_start(recovery, array), checkpoint, "best")
+
+
+def best_epoch(checkpoint: Checkpoint) -> int:
+    """The number of the epoch that the best parameters of a checkpoint are of."""
+    return int(checkpoint["numbers"][1])
 
 
 class _State:

@@ -1,19 +1,19 @@
 """A finished correction: the digital numbers that are kept beside an array, and used from then on.
 
-y = g (x W) + x D + b: a gain and a bias for each column, a number for each masked weight. What
-W is at the moment is read again whenever the network is judged; the numbers stay as they are
+What the cells hold is read again whenever the network is judged; the numbers stay as they are
 until they are fitted anew or the cells are written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rramhil.recover.masks import Mask
 from rramhil.recover.places import (
@@ -29,70 +29,82 @@ from rramhil.recover.places import (
 NUMBER_BITS = 32
 """A digital number is kept as float32."""
 
-_INDEX_BITS = "index_bits"
+PLACES: dict[str, Callable[[Mask], Place]] = {
+    ColumnGains.name: lambda _: ColumnGains(),
+    SparseMemory.name: SparseMemory,
+    Biases.name: lambda _: Biases(),
+}
+"""Places that can be kept in a file, made again from their mask; a new place is a line here."""
+
+_PREFIX = "correction"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Correction:
-    """`parameters`: of the places gains (columns,), sparse (entries of `mask`), biases, a layer."""
+    """`places`, in the order of their use, and the trained `parameters` of each by its name."""
 
-    mask: Mask
+    places: tuple[Place, ...]
     parameters: Parameters
 
     @classmethod
-    def none(cls, array: Computed) -> Correction:
-        """One that changes nothing."""
-        return cls.of(array, (), {})
-
-    @classmethod
     def of(
-        cls,
-        array: Computed,
-        places: tuple[Place, ...],
-        parameters: Mapping[str, Mapping[str, torch.Tensor]],
+        cls, places: tuple[Place, ...], parameters: Mapping[str, Mapping[str, Tensor]]
     ) -> Correction:
-        """From the trained `parameters` of `places`; a place that is not there changes nothing.
-
-        Raises ValueError for places that it cannot hold.
-        """
-        known = {ColumnGains.name, SparseMemory.name, Biases.name}
-        other = [place.name for place in places if place.name not in known]
+        """A copy of trained parameters. Raises ValueError for a place that is not in PLACES."""
+        other = [place.name for place in places if place.name not in PLACES]
         if other:
-            raise ValueError(f"a correction holds {', '.join(sorted(known))}, not {other[0]!r}")
-        masks = [place.mask for place in places if isinstance(place, SparseMemory)]
-        nothing = {name: np.zeros(0, np.int64) for name in array.weights}
-        kept = masks[0] if masks else Mask(nothing, 0)
-        start = {place.name: place.start(array) for place in _places(kept)}
-        given = {
-            place: {
-                layer: parameters.get(place, tensors)[layer].detach().clone() for layer in tensors
-            }
-            for place, tensors in start.items()
-        }
-        return cls(kept, given)
+            known = ", ".join(PLACES)
+            raise ValueError(f"a correction is kept from {known}, not from {other[0]!r}")
+        return cls(
+            places,
+            {
+                place.name: {
+                    layer: tensor.detach().clone()
+                    for layer, tensor in parameters[place.name].items()
+                }
+                for place in places
+            },
+        )
 
     def applied(self, array: Computed) -> Computed:
         """The network that `array` computes with this correction."""
         with torch.no_grad():
-            return corrected(_places(self.mask), self.parameters, array)
+            return corrected(self.places, self.parameters, array)
 
     def then(self, later: Correction) -> Correction:
-        """Both as one: `later` was fitted to what this one gives, and has no sparse numbers.
+        """Both as one, where `later` is gains and biases fitted to what this one gives.
 
-        g' (g (x W) + x D) + b' has gains g' g and numbers g' D, so it needs no more memory.
-        Raises ValueError when `later` has sparse numbers of its own.
+        g' (g (x W) + x D) + b' has the gains g' g and the numbers g' D, so it needs a gain for
+        each column at most more than this one. Raises ValueError for other places.
         """
-        if len(later.mask):
-            raise ValueError("only gains and biases can be put on top of an earlier correction")
-        mine, others = self.parameters, later.parameters
-        gains, sparse = {}, {}
-        for layer, factor in others[ColumnGains.name].items():
-            columns = torch.from_numpy(self.mask.entries[layer]) % factor.numel()
-            gains[layer] = mine[ColumnGains.name][layer] * factor
-            sparse[layer] = mine[SparseMemory.name][layer] * factor[columns]
-        biases = {name: bias.clone() for name, bias in others[Biases.name].items()}
-        names = (ColumnGains.name, SparseMemory.name, Biases.name)
-        return Correction(self.mask, dict(zip(names, (gains, sparse, biases), strict=True)))
+        known = {ColumnGains.name, SparseMemory.name, Biases.name}
+        names = {place.name for place in self.places}
+        if not names <= known or {place.name for place in later.places} - known or later.sparse:
+            raise ValueError(
+                "only gains and biases can be put on top of gains, sparse numbers and biases; "
+                "recover anew instead"
+            )
+        factors = later.parameters[ColumnGains.name]
+        mine = self.parameters.get(ColumnGains.name, {})
+        gains = {name: factor * mine.get(name, 1.0) for name, factor in factors.items()}
+        places: list[Place] = [ColumnGains()]
+        parameters: Parameters = {ColumnGains.name: gains}
+        if self.sparse:
+            (memory,) = (place for place in self.places if isinstance(place, SparseMemory))
+            places.append(memory)
+            parameters[SparseMemory.name] = {
+                name: own * factors[name][_columns(memory, name, factors[name].numel())]
+                for name, own in self.parameters[SparseMemory.name].items()
+            }
+        places.append(Biases())
+        return Correction.of(
+            tuple(places), {**parameters, Biases.name: later.parameters[Biases.name]}
+        )
+
+    @property
+    def sparse(self) -> int:
+        """Numbers in sparse memories."""
+        return self.counts.get(SparseMemory.name, 0)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -104,39 +116,54 @@ class Correction:
 
     @property
     def memory_bits(self) -> int:
-        """Memory of all numbers as float32 and of the indices."""
-        return NUMBER_BITS * sum(self.counts.values()) + self.mask.index_bits
+        """Memory of all numbers as float32, and of the indices."""
+        indices = sum(place.index_bits for place in self.places)
+        return NUMBER_BITS * sum(self.counts.values()) + indices
 
     def as_arrays(self) -> dict[str, NDArray[Any]]:
         """For a file; `from_arrays` reads it."""
         arrays: dict[str, NDArray[Any]] = {
-            f"correction.{place}.{layer}": tensor.numpy().copy()
-            for place, tensors in self.parameters.items()
-            for layer, tensor in tensors.items()
+            _PREFIX: np.array([place.name for place in self.places], dtype=np.str_)
         }
-        arrays |= {f"correction.mask.{name}": e for name, e in self.mask.entries.items()}
-        return {**arrays, f"correction.{_INDEX_BITS}": np.array(self.mask.index_bits)}
+        for place in self.places:
+            for layer, tensor in self.parameters[place.name].items():
+                arrays[f"{_PREFIX}.{place.name}.{layer}"] = tensor.numpy().copy()
+            mask = getattr(place, "mask", None)
+            if isinstance(mask, Mask):
+                bits = np.array(mask.index_bits)
+                arrays[f"{_PREFIX}_index_bits.{place.name}"] = bits
+                for layer, entries in mask.entries.items():
+                    arrays[f"{_PREFIX}_mask.{place.name}.{layer}"] = entries
+        return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Correction | None:
-        """What `as_arrays` gave, among other arrays; None where there is none."""
-        if f"correction.{_INDEX_BITS}" not in arrays:
+        """What `as_arrays` gave, found among other arrays; None where there is none."""
+        if _PREFIX not in arrays:
             return None
-        parts: dict[str, dict[str, NDArray[Any]]] = {}
-        for key, values in arrays.items():
-            prefix, _, rest = key.partition(".")
-            place, _, layer = rest.partition(".")
-            if prefix == "correction" and layer:
-                parts.setdefault(place, {})[layer] = values
-        mask = Mask(parts.pop("mask"), int(arrays[f"correction.{_INDEX_BITS}"]))
-        return cls(
-            mask,
-            {
-                place: {layer: torch.from_numpy(np.array(values)) for layer, values in own.items()}
-                for place, own in parts.items()
-            },
-        )
+        names = [str(name) for name in arrays[_PREFIX]]
+        places = []
+        for name in names:
+            bits = int(arrays.get(f"{_PREFIX}_index_bits.{name}", np.array(0)))
+            places.append(PLACES[name](Mask(_under(arrays, f"{_PREFIX}_mask.{name}."), bits)))
+        parameters = {
+            name: {
+                layer: torch.from_numpy(np.array(values))
+                for layer, values in _under(arrays, f"{_PREFIX}.{name}.").items()
+            }
+            for name in names
+        }
+        return cls(tuple(places), parameters)
 
 
-def _places(mask: Mask) -> tuple[Place, ...]:
-    return (ColumnGains(), SparseMemory(mask), Biases())
+def _columns(memory: SparseMemory, layer: str, columns: int) -> Tensor:
+    """The column that each sparse number of `layer` belongs to."""
+    return torch.from_numpy(memory.mask.entries[layer]) % columns
+
+
+def _under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {
+        name.removeprefix(prefix): values
+        for name, values in arrays.items()
+        if name.startswith(prefix)
+    }

@@ -22,7 +22,7 @@ from rramhil.recover.correction import Correction
 from rramhil.recover.ladder import Judged, Rung
 from rramhil.recover.loop import Epoch, Recovery, Schedule, adapt, best_parameters
 from rramhil.recover.losses import distillation
-from rramhil.recover.masks import ranked_mask
+from rramhil.recover.masks import Mask, ranked_mask
 from rramhil.recover.places import Biases, ColumnGains, Computed, SparseMemory
 from rramhil.recover.scores import expected_output_error, moments
 
@@ -47,14 +47,15 @@ def corrections(
     validation: Images,
     seed: int,
     finish: Finish = Finish(),
-) -> Generator[Fitted | Epoch, None, Correction]:
-    """Fit the digital numbers of `rung` to `array`; yields each layer and epoch, returns them.
+) -> Generator[Fitted | Epoch, None, Correction | None]:
+    """Fit the digital numbers of `rung` to `array`; yields each layer and epoch, returns them
+    (None for a rung without any).
 
     `images` are unlabelled; validation images choose the epoch of a distillation, and a closed
     form looks at none. Raises ValueError for images of another shape, or none.
     """
     if rung.fraction is None:
-        return Correction.none(array)
+        return None
     learn = Images(images.pixels[: rung.images], images.labels[: rung.images])
     scores = expected_output_error(network, array, moments(network, learn))
     mask = ranked_mask(scores, rung.fraction)
@@ -68,7 +69,7 @@ def corrections(
         for epoch in adapt(recovery, network, array, learn, validation, start=parameters):
             yield epoch
         parameters = best_parameters(recovery, array, epoch.checkpoint)
-    return Correction.of(array, places, parameters)
+    return Correction.of(places, parameters)
 
 
 def refreshed(
@@ -79,11 +80,13 @@ def refreshed(
     Two numbers a column, pulled to 1 and to the biases that there are; to be put on top of the
     correction with `Correction.then`. Raises ValueError as `corrections` does.
     """
-    nothing = Correction.none(array)
-    parameters = nothing.parameters
+    nothing = Mask({name: np.zeros(0, np.int64) for name in array.weights}, 0)
+    places = (ColumnGains(), Biases())
+    memory = SparseMemory(nothing)
+    start = {place.name: place.start(array) for place in (*places, memory)}
     ridge = Ridge(0.03 if len(images) < FEW_IMAGES else 0.01, seed=seed)
-    yield from fit(network, array, nothing.mask, images, ridge, parameters)
-    return nothing
+    yield from fit(network, array, nothing, images, ridge, start)
+    return Correction.of(places, start)
 
 
 def right_answers(network: Network, images: Images, computed: Computed) -> Bools:

@@ -24,7 +24,7 @@ def correction(fraction: float = 0.3, seed: int = 1) -> Correction:
         }
         for place in places
     }
-    return Correction.of(array, places, parameters)
+    return Correction.of(places, parameters)
 
 
 def assert_same(one: Computed, other: Computed) -> None:
@@ -33,15 +33,9 @@ def assert_same(one: Computed, other: Computed) -> None:
         torch.testing.assert_close(one.biases[name], other.biases[name])
 
 
-def test_none_changes_nothing_and_places_that_are_not_there_change_nothing() -> None:
-    array = computed()
-    assert_same(Correction.none(array).applied(array), array)
-    only = Correction.of(
-        array, (Biases(),), {"biases": {n: b + 1 for n, b in array.biases.items()}}
-    )
-    now = only.applied(array)
-    torch.testing.assert_close(now.weights["fc1"], array.weights["fc1"])
-    torch.testing.assert_close(now.biases["fc2"], array.biases["fc2"] + 1)
+def affine(seed: int) -> Correction:
+    own = correction(seed=seed)
+    return Correction.of((ColumnGains(), Biases()), own.parameters)
 
 
 def test_it_comes_back_from_a_file_and_is_used_on_another_reading() -> None:
@@ -54,13 +48,23 @@ def test_it_comes_back_from_a_file_and_is_used_on_another_reading() -> None:
     assert Correction.from_arrays({"siemens": np.zeros(3)}) is None
 
 
-def test_gains_and_biases_on_top_are_one_correction_of_the_same_size() -> None:
-    first, second, array = correction(), correction(0.0, seed=2), computed(seed=3)
+@pytest.mark.parametrize("first", [correction(), affine(4)], ids=["sparse", "affine"])
+def test_gains_and_biases_on_top_are_one_correction_of_the_same_size(first: Correction) -> None:
+    second, array = affine(2), computed(seed=3)
     both = first.then(second)
     assert_same(both.applied(array), second.applied(first.applied(array)))
     assert both.memory_bits == first.memory_bits
     with pytest.raises(ValueError, match="only gains and biases"):
-        first.then(first)
+        first.then(correction())
+
+
+def test_where_there_were_no_gains_they_are_added() -> None:
+    own = correction()
+    bare = Correction.of(own.places[1:], own.parameters)
+    second, array = affine(2), computed(seed=3)
+    both = bare.then(second)
+    assert_same(both.applied(array), second.applied(bare.applied(array)))
+    assert both.memory_bits == bare.memory_bits + 32 * 8
 
 
 def test_every_number_and_index_is_counted() -> None:
@@ -68,3 +72,11 @@ def test_every_number_and_index_is_counted() -> None:
     sparse = int(0.3 * 35) + int(0.3 * 15)
     assert own.counts == {"gains": 8, "sparse": sparse, "biases": 8}
     assert own.memory_bits == 32 * (16 + sparse)
+
+
+def test_a_place_that_cannot_be_kept_is_refused() -> None:
+    class Other(Biases):
+        name = "other"
+
+    with pytest.raises(ValueError, match="not from 'other'"):
+        Correction.of((Other(),), {})

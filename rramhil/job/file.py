@@ -10,7 +10,9 @@ from pydantic import Field, model_validator
 
 from rramhil.census import Thresholds
 from rramhil.characterise import Plan, rising
-from rramhil.job.recoveries import Recover
+from rramhil.job.after_care import Care, Recalibrate, Wait, Watch
+from rramhil.job.ladder import RecoverAuto
+from rramhil.job.recoveries import Recover as Methods
 from rramhil.job.step import NAME, Delay, StepSettings
 from rramhil.mapping import Levels, find_scheme
 from rramhil.schema import FileError, Siemens, Strict, check, read_toml
@@ -186,6 +188,10 @@ class Program(StepSettings):
     def host_pulses(self) -> bool:
         return self.how != "on_chip"
 
+    @property
+    def writes(self) -> bool:
+        return True
+
     @model_validator(mode="after")
     def _of_verify(self) -> Program:
         defaults = {name: type(self).model_fields[name].default for name in OF_VERIFY}
@@ -207,6 +213,10 @@ class Refresh(StepSettings):
     @property
     def needs(self) -> tuple[str, ...]:
         return ("program",)
+
+    @property
+    def writes(self) -> bool:
+        return True
 
 
 class Trim(StepSettings):
@@ -237,8 +247,22 @@ class Report(StepSettings):
     do: Literal["report"]
 
 
+Recover = Annotated[Methods | RecoverAuto, Field(discriminator="method")]
 Step = Annotated[
-    Scan | Form | Tune | Characterise | Program | Refresh | Trim | Evaluate | Recover | Report,
+    Scan
+    | Form
+    | Tune
+    | Characterise
+    | Program
+    | Refresh
+    | Trim
+    | Evaluate
+    | Recover
+    | Wait
+    | Watch
+    | Recalibrate
+    | Care
+    | Report,
     Field(discriminator="do"),
 ]
 

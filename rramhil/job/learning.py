@@ -18,9 +18,10 @@ from rramhil.job.subject import Subject
 from rramhil.job.work import Arrays, Tick, Work
 from rramhil.nn.network import Images, accuracy_of
 from rramhil.recover import loop
+from rramhil.recover.correction import Correction
 from rramhil.recover.cost import DigitalCost
 from rramhil.recover.loop import Checkpoint, adapt
-from rramhil.recover.places import Computed, Parameters, Place, corrected
+from rramhil.recover.places import Computed, Parameters, Place
 from rramhil.schema import FileError
 from rramhil.verify import settled_reading
 
@@ -62,9 +63,10 @@ def learning_images(sets: Sets, learn_from: ImageSets, count: int | None, where:
 
 
 def judge(work: Work, siemens: Floats) -> None:
-    """The accuracy of what the cells hold, as the finding of the step."""
-    subject = work.subject
-    work.accuracy = accuracy_of(subject.network, subject.test, subject.weights(siemens))
+    """The accuracy of what the cells hold, with what is kept beside them, as the step's finding."""
+    subject, array = work.subject, held(work.subject, siemens)
+    now = array if work.correction is None else work.correction.applied(array)
+    work.accuracy = accuracy_of(subject.network, subject.test, now.weights, now.biases)
     work.findings["accuracy"] = work.accuracy
     work.arrays.setdefault("siemens", siemens)
 
@@ -135,13 +137,10 @@ def _courses(history: Floats) -> Arrays:
 def judge_corrected(work: Work, places: tuple[Place, ...], parameters: Parameters) -> None:
     """The accuracy of a second reading with the digital numbers beside it.
 
-    They are kept as arrays `best.PLACE.LAYER`.
+    They are kept for the steps that follow, and as arrays `best.PLACE.LAYER`.
     """
-    subject = work.subject
-    again = settled_reading(work.device, subject.cells, 0.0)
-    repaired = corrected(places, parameters, held(subject, again))
-    work.accuracy = accuracy_of(subject.network, subject.test, repaired.weights, repaired.biases)
-    work.findings["accuracy"] = work.accuracy
+    work.keep(Correction.of(places, parameters))
+    judge(work, settled_reading(work.device, work.subject.cells, 0.0))
     for place, tensors in parameters.items():
         for layer, tensor in tensors.items():
             work.arrays[f"best.{place}.{layer}"] = tensor.numpy()

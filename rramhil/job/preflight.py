@@ -20,6 +20,7 @@ from rramhil.job.file import (
     Trim,
     Tune,
 )
+from rramhil.job.ladder import RecoverAuto
 from rramhil.job.on_chip import check_on_chip
 from rramhil.job.recoveries import RecoverRVW
 from rramhil.trim import check_trim
@@ -54,6 +55,8 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 check_trim(spec)
             case Characterise():
                 _check_characterise(step, where, limits)
+            case RecoverAuto(host_pulses=True):
+                _check_recipe(step.recipe, f"{where}: recipe", limits)
             case Program(how="verify") | RecoverRVW():
                 _check_recipe(step.recipe, f"{where}: recipe", limits)
 

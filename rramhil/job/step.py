@@ -35,3 +35,8 @@ class StepSettings(Strict):
     def host_pulses(self) -> bool:
         """Whether it sends pulses of [writing]; what the chip writes by itself does not."""
         return False
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may write cells, so that what was fitted to them before is void."""
+        return self.host_pulses

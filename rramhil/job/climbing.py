@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from rramhil.device import Bools, Floats, Refused
+from rramhil.job.closed_loop import Scope, closed_loop
 from rramhil.job.ladder import RecoverAuto
 from rramhil.job.learning import first_reading, held, judge, learning_images, note_digital
 from rramhil.job.pricing import paid_in, priced
-from rramhil.job.work import Arrays, Tick, Ticks, Work
+from rramhil.job.work import Tick, Ticks, Work
 from rramhil.nn.network import Images
 from rramhil.recover.correction import Correction
 from rramhil.recover.cost import digital_cost
@@ -47,7 +48,7 @@ from rramhil.recover.predict import (
     right_answers,
 )
 from rramhil.recover.scores import expected_output_error, moments
-from rramhil.verify import program, settled_reading
+from rramhil.verify import settled_reading
 
 
 def climb(work: Work, step: RecoverAuto, generator: np.random.Generator) -> Ticks:
@@ -150,8 +151,8 @@ class _Ladder:
         if rung.rewrite:
             self.candidates = after_writing(self.candidates, place)
             self.fitted = {place: own}
-        dropped = ("first_row", "given_up", "passed", "rewritten")
-        work.partial = {k: v for k, v in work.partial.items() if k not in dropped}
+        ours = ("siemens", "ladder", "tried.")
+        work.partial = {k: v for k, v in work.partial.items() if k.startswith(ours)}
         self._keep(place, own)
         self._save()
         yield self._tick(f"{rung.name} reached {reached.accuracy:.2%}")
@@ -217,29 +218,18 @@ class _Ladder:
         return result if self.step.passes == 1 else compensated(result, mapped, levels, random)
 
     def _write(self, rung: Rung) -> Ticks:
-        """Write-verify the cells of `rung`, in passes, as a step of its own would."""
-        work, subject, cells = self.work, self.work.subject, self.work.subject.cells
+        """Write-verify the cells of `rung`, as a step of its own would; then learn from those."""
+        work, step = self.work, self.step
+        if "all_written" in work.partial:
+            return
         if "rewritten" not in work.partial:
-            chosen, none = self._chosen(rung), np.zeros(cells.size, dtype=bool)
-            start: Arrays = {"rewritten": chosen, "given_up": none, "passed": np.array(0)}
-            work.partial = {**work.partial, **start}
-        chosen, curve = work.partial["rewritten"], work.need_curve()
-        recipe = self.step.recipe.model_copy(update={"first_reset": False})
-        centre = subject.mapped.siemens
-        if work.partial["passed"] > 0:
-            centre = subject.compensated(self.siemens, work.partial["given_up"])
-        for number in range(int(work.partial["passed"]), self.step.passes):
-            given_up = work.partial["given_up"].copy()
-            left = np.flatnonzero(chosen & ~given_up)
-            target = subject.target(curve, centre).take(left)
-            for round_ in program(work.device, cells[left], target, recipe, work.job.writing):
-                text = f"{rung.name}: {round_.open_cells} cells outside their window"
-                yield self._tick(text)
-            given_up[left[round_.given_up]] = True
-            siemens = settled_reading(work.device, cells, self.step.delay)
-            centre = subject.compensated(siemens, given_up)
-            done = {"given_up": given_up, "passed": np.array(number + 1), "siemens": siemens}
-            work.partial = {**work.partial, **done}
+            work.partial = {**work.partial, "rewritten": self._chosen(rung)}
+        scope = Scope(work.partial["rewritten"], None)
+        recipe = step.recipe.model_copy(update={"first_reset": False})
+        for tick in closed_loop(work, recipe, step.passes, step.delay, True, scope):
+            yield self._tick(f"{rung.name}: {tick.text}")
+        done = {"siemens": work.arrays["siemens"], "all_written": np.array(1)}
+        work.partial = {**work.partial, **done}
 
     def _keep(self, place: int, own: Correction | None) -> None:
         arrays = {} if own is None else own.as_arrays()

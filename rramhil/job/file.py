@@ -13,7 +13,7 @@ from rramhil.characterise import Plan, rising
 from rramhil.job.after_care import Care, Recalibrate, Wait, Watch
 from rramhil.job.ladder import RecoverAuto
 from rramhil.job.recoveries import Recover as Methods
-from rramhil.job.step import NAME, Delay, StepSettings
+from rramhil.job.step import NAME, Delay, StepSettings, refuse_keys
 from rramhil.mapping import Levels, find_scheme
 from rramhil.schema import FileError, Siemens, Strict, check, read_toml
 from rramhil.trim import TrimSettings
@@ -165,10 +165,6 @@ class Characterise(StepSettings):
         return self
 
 
-OF_VERIFY = ("recipe", "passes", "compensate")
-"""Keys of a programming step that only `how = "verify"` looks at."""
-
-
 class Program(StepSettings):
     """The first programming: open loop, with one of the recipes, or by the chip itself."""
 
@@ -194,13 +190,8 @@ class Program(StepSettings):
 
     @model_validator(mode="after")
     def _of_verify(self) -> Program:
-        defaults = {name: type(self).model_fields[name].default for name in OF_VERIFY}
-        other = [name for name, value in defaults.items() if getattr(self, name) != value]
-        if self.how != "verify" and other:
-            raise ValueError(
-                f"{other[0]} belongs to how = 'verify' and means nothing to {self.how!r}; "
-                f"leave it out, or set how = 'verify'"
-            )
+        if self.how != "verify":
+            refuse_keys(self, ("recipe", "passes", "compensate"), "how = 'verify'", self.how)
         return self
 
 

@@ -6,6 +6,7 @@ stopped goes on where it was, with the reading that it began with.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from typing import Protocol
 
@@ -13,13 +14,14 @@ import numpy as np
 import torch
 
 from rramhil.device import Floats
-from rramhil.job.recoveries import ImageSets, Learning
-from rramhil.job.subject import Subject
+from rramhil.job.file import JobFile
+from rramhil.job.recoveries import ImageSets, Learning, RecoverClosedForm, Sparse
+from rramhil.job.subject import Material, Subject
 from rramhil.job.work import Arrays, Tick, Work
-from rramhil.nn.network import Images, accuracy_of
+from rramhil.nn.network import Images, Matrices, accuracy_of
 from rramhil.recover import loop
 from rramhil.recover.correction import Correction
-from rramhil.recover.cost import DigitalCost
+from rramhil.recover.cost import NUMBER_BITS, DigitalCost
 from rramhil.recover.loop import Checkpoint, adapt
 from rramhil.recover.places import Computed, Parameters, Place
 from rramhil.schema import FileError
@@ -59,6 +61,61 @@ def learning_images(sets: Sets, learn_from: ImageSets, count: int | None, where:
     return Images(
         torch.cat([part.pixels for part in parts])[:wanted],
         torch.cat([part.labels for part in parts])[:wanted],
+    )
+
+
+def distinct_images(sets: Sets, *taken: tuple[ImageSets, int]) -> int:
+    """How many different images several `learning_images` are together."""
+    of_calibration, of_train = 0, 0
+    for learn_from, count in taken:
+        first = 0 if learn_from == "train" else min(count, len(sets.calibration))
+        of_calibration, of_train = max(of_calibration, first), max(of_train, count - first)
+    return of_calibration + of_train
+
+
+def check_lessons(job: JobFile, material: Material) -> None:
+    """Refuse, before any device is touched, a step that asks for more than there is."""
+    for name, step in zip(job.step_names(), job.steps, strict=True):
+        if isinstance(step, Learning):
+            check_learning(material, material.network.weights, name, step)
+
+
+def check_learning(sets: Sets, weights: Matrices, name: str, step: Learning) -> None:
+    """Refuse what images and memory cannot give to a step.
+
+    Raises `FileError` naming the set and its size, or the share of weights that would fit.
+    """
+    where = f"step {name!r}"
+    if step.looks_at_images:
+        learning_images(sets, step.learn_from, step.images, where)
+    if isinstance(step, RecoverClosedForm) and step.finish is not None:
+        wanted = step.finish.images or step.images
+        learning_images(sets, step.finish.learn_from, wanted, f"the finish of {where}")
+    if isinstance(step, Sparse) and step.memory_bits is not None:
+        _check_memory(weights, where, step, step.memory_bits)
+
+
+def _check_memory(weights: Matrices, where: str, step: Sparse, budget: int) -> None:
+    """Numbers and indices are counted as they would be at most, wherever the mask lies."""
+    count = sum(weight.numel() for weight in weights.values())
+    columns = step.numbers_a_column * sum(weight.shape[1] for weight in weights.values())
+    index = 0
+    if step.mask != "random":
+        index = max(max(weight.numel() - 1, 1).bit_length() for weight in weights.values())
+    entries = int(step.fraction * count + 1e-9)
+    needed = NUMBER_BITS * (columns + entries) + min(index * entries, count)
+    if needed <= budget:
+        return
+    left = budget - NUMBER_BITS * columns
+    if left < 0:
+        raise FileError(
+            f"{where}: the {columns} numbers of the columns alone take {NUMBER_BITS * columns} "
+            f"bits, and memory_bits is {budget}; allow at least {needed} bits for this step"
+        )
+    enough = left // (NUMBER_BITS + index) / count
+    raise FileError(
+        f"{where}: a fraction of {step.fraction:g} takes up to {needed} bits, and memory_bits is "
+        f"{budget}; a fraction of {math.floor(enough * 1e5) / 1e5:g} fits, or allow {needed} bits"
     )
 
 
@@ -155,6 +212,7 @@ def note_digital(work: Work, price: DigitalCost) -> None:
         "retrained_biases": price.parameters.get("biases", 0),
         "column_gains": price.parameters.get("gains", 0),
         "index_bits": price.index_bits,
+        "memory_bits": price.memory_bits,
         "images": price.images,
         "labels": price.labels,
         "validation_images": price.validation_images,

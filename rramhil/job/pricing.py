@@ -5,7 +5,7 @@ from __future__ import annotations
 from rramhil.device import Kind
 from rramhil.job.work import Work
 from rramhil.ledger import LedgerReader
-from rramhil.recover.correction import NUMBER_BITS
+from rramhil.recover.cost import NUMBER_BITS
 from rramhil.recover.ladder import Price, Rung
 
 

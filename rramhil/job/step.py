@@ -40,3 +40,13 @@ class StepSettings(Strict):
     def writes(self) -> bool:
         """Whether it may write cells, so that what was fitted to them before is void."""
         return self.host_pulses
+
+
+def refuse_keys(step: StepSettings, keys: tuple[str, ...], belongs_to: str, given: str) -> None:
+    """Raise ValueError for the first of `keys` that is set though it means nothing as `given`."""
+    for key in keys:
+        if getattr(step, key) != type(step).model_fields[key].default:
+            raise ValueError(
+                f"{key} belongs to {belongs_to} and means nothing to {given!r}; leave it out, "
+                f"or set {belongs_to.removeprefix('a selection such as ')}"
+            )

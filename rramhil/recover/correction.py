@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rramhil.recover.cost import NUMBER_BITS
 from rramhil.recover.masks import Mask
 from rramhil.recover.places import (
     Biases,
@@ -22,12 +23,10 @@ from rramhil.recover.places import (
     Computed,
     Parameters,
     Place,
+    ReplacingMemory,
     SparseMemory,
     corrected,
 )
-
-NUMBER_BITS = 32
-"""A digital number is kept as float32."""
 
 PLACES: dict[str, Callable[[Mask], Place]] = {
     ColumnGains.name: lambda _: ColumnGains(),
@@ -50,21 +49,23 @@ class Correction:
     def of(
         cls, places: tuple[Place, ...], parameters: Mapping[str, Mapping[str, Tensor]]
     ) -> Correction:
-        """A copy of trained parameters. Raises ValueError for a place that is not in PLACES."""
+        """A copy of trained parameters. Raises ValueError for a place that is not in PLACES.
+
+        Numbers in the place of weights are kept as what they add to the analog ones.
+        """
         other = [place.name for place in places if place.name not in PLACES]
         if other:
             known = ", ".join(PLACES)
             raise ValueError(f"a correction is kept from {known}, not from {other[0]!r}")
-        return cls(
-            places,
-            {
-                place.name: {
-                    layer: tensor.detach().clone()
-                    for layer, tensor in parameters[place.name].items()
-                }
-                for place in places
-            },
-        )
+        kept, numbers = [], {}
+        for place in places:
+            own = {layer: t.detach().clone() for layer, t in parameters[place.name].items()}
+            if isinstance(place, ReplacingMemory):
+                own = {layer: values - place.known[layer] for layer, values in own.items()}
+                place = SparseMemory(place.mask)
+            kept.append(place)
+            numbers[place.name] = own
+        return cls(tuple(kept), numbers)
 
     def applied(self, array: Computed) -> Computed:
         """The network that `array` computes with this correction."""
@@ -86,20 +87,20 @@ class Correction:
             )
         factors = later.parameters[ColumnGains.name]
         mine = self.parameters.get(ColumnGains.name, {})
-        gains = {name: factor * mine.get(name, 1.0) for name, factor in factors.items()}
-        places: list[Place] = [ColumnGains()]
-        parameters: Parameters = {ColumnGains.name: gains}
-        if self.sparse:
-            (memory,) = (place for place in self.places if isinstance(place, SparseMemory))
-            places.append(memory)
-            parameters[SparseMemory.name] = {
-                name: own * factors[name][_columns(memory, name, factors[name].numel())]
-                for name, own in self.parameters[SparseMemory.name].items()
+        gains = {layer: factor * mine.get(layer, 1.0) for layer, factor in factors.items()}
+        numbers = {ColumnGains.name: gains, Biases.name: later.parameters[Biases.name]}
+        order = [place.name for place in self.places]
+        places: list[Place] = [ColumnGains(), Biases()]
+        for memory in (place for place in self.places if isinstance(place, SparseMemory)):
+            # Numbers that went in before the gains are scaled by those as well.
+            before = ColumnGains.name in order[order.index(memory.name) :]
+            scales = gains if before else factors
+            numbers[memory.name] = {
+                layer: own * scales[layer][_columns(memory, layer, scales[layer].numel())]
+                for layer, own in self.parameters[memory.name].items()
             }
-        places.append(Biases())
-        return Correction.of(
-            tuple(places), {**parameters, Biases.name: later.parameters[Biases.name]}
-        )
+            places.insert(1, memory)
+        return Correction.of(tuple(places), numbers)
 
     @property
     def sparse(self) -> int:

@@ -8,7 +8,14 @@ import torch
 
 from rramhil.recover.correction import Correction
 from rramhil.recover.masks import random_mask
-from rramhil.recover.places import Biases, ColumnGains, Computed, SparseMemory
+from rramhil.recover.places import (
+    Biases,
+    ColumnGains,
+    Computed,
+    ReplacingMemory,
+    SparseMemory,
+    corrected,
+)
 from tests.recover.test_slots import computed
 
 
@@ -65,6 +72,17 @@ def test_where_there_were_no_gains_they_are_added() -> None:
     both = bare.then(second)
     assert_same(both.applied(array), second.applied(bare.applied(array)))
     assert both.memory_bits == bare.memory_bits + 32 * 8
+
+
+def test_numbers_in_the_place_of_weights_are_kept_as_what_they_add() -> None:
+    read, later = computed(), computed(seed=5)
+    mask = random_mask(read.weights, 0.3, np.random.default_rng(0))
+    places = (ReplacingMemory(mask, read), ColumnGains(), Biases())
+    trained = {name: torch.arange(float(len(e))) for name, e in mask.entries.items()}
+    numbers = {**correction().parameters, "sparse": trained}
+    own, second = Correction.of(places, numbers), affine(2)
+    assert_same(own.applied(later), corrected(places, numbers, later))
+    assert_same(own.then(second).applied(later), second.applied(own.applied(later)))
 
 
 def test_every_number_and_index_is_counted() -> None:

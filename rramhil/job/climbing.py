@@ -209,7 +209,8 @@ class _Ladder:
         """Write-verify played through with the errors of the first programming."""
         work, mapped = self.work, self.work.subject.mapped
         levels = mapped.levels
-        random = np.random.default_rng([self.seed, self.rungs.index(rung)])
+        # Rungs that write the same cells are played through with the same luck.
+        random = np.random.default_rng([self.seed, round(1000 * rung.rewrite)])
         first = self.siemens if work.written is None else work.written
         writes = Writes(first, levels.nearest(mapped.siemens), levels)
         stuck = np.isin(mapped.cells, work.stuck)

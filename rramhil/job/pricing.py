@@ -36,7 +36,7 @@ def priced(work: Work, rung: Rung, pulses: int, reading: float, passes: int, lab
     seconds = reading
     if rung.rewrite:
         seconds += pulses * (_pulse_seconds(work, reading) + reading / size) + passes * reading
-    return Price(seconds, pulses, sparse / count, bits, rung.images, labels)
+    return Price(seconds, pulses, rung.fraction or 0.0, bits, rung.images, labels)
 
 
 def _pulse_seconds(work: Work, reading: float) -> float:

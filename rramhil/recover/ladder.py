@@ -16,6 +16,7 @@ as in the verification, on validation images. Nothing here sees test images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
@@ -103,7 +104,11 @@ def _with_spent(price: Price, spent: Price) -> Price:
 
 
 def _shown(value: float) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else f"{value}"
+    """Rounded up to three digits, so that a budget of what is shown is enough."""
+    if isinstance(value, int) or value == 0:
+        return f"{value}"
+    unit = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return f"{math.ceil(value / unit - 1e-9) * unit:.3g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rramhil.device import Floats
+from rramhil.device import Floats, Refused
 from rramhil.job.after_care import Care, Recalibrate, Wait, Watch
 from rramhil.job.learning import first_reading, held, judge, learning_images, note_digital
 from rramhil.job.work import Tick, Ticks, Work
@@ -70,7 +70,11 @@ def _movement(
 ) -> Movement:
     subject, mapped = work.subject, work.subject.mapped
     before = work.seen
-    assert before is not None  # a step before has programmed the cells and read them
+    if before is None:
+        raise Refused(
+            "nothing is known of what the cells held when they were last written; put a step "
+            "'program' or 'recover' behind the last step that writes"
+        )
     sampled = sampled_columns(mapped, step.columns, generator)
     now = np.full(mapped.cells.size, np.nan, np.float32)
     now[sampled] = work.device.read(mapped.cells[sampled])
@@ -255,7 +259,7 @@ def _checkpoint(work: Work, rows: NDArray[np.float64]) -> None:
 
 def _finish(work: Work, rows: NDArray[np.float64], images: int) -> None:
     """Accuracy over time with and without recalibration, and what is kept from here on."""
-    assert work.seen is not None
+    assert work.seen is not None  # or the first look would have been refused
     work.accuracy = float(rows[-1, -1])
     work.keep(work.correction)
     work.arrays |= {"siemens": work.seen, **dict(zip(COURSE, rows.T, strict=True))}

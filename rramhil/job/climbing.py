@@ -8,6 +8,7 @@ looks at the test images.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Generator
 from dataclasses import asdict, replace
 from typing import Any
@@ -39,6 +40,7 @@ from rramhil.recover.ladder import (
 from rramhil.recover.masks import ranked_mask
 from rramhil.recover.places import from_readback
 from rramhil.recover.predict import (
+    Finish,
     Rewritten,
     Writes,
     compensated,
@@ -85,9 +87,7 @@ class _Ladder:
             )
         most = max(rung.images for rung in self.rungs)
         self.images = learning_images(subject, step.learn_from, most, "the ladder")
-        labels = self.budget.labels or len(subject.validation)
-        self.validation = _first(subject.validation, labels)
-        self.goal.check(len(self.validation))
+        self.validation = _first(subject.validation, step.labels(len(subject.validation)))
         ideal = from_readback(subject.network, subject.mapped.ideal_weights())
         self.ideal = right_answers(subject.network, self.validation, ideal)
         self.total = 4 * len(self.rungs) + 1
@@ -172,7 +172,8 @@ class _Ladder:
         rung = candidate.rung
         array = held(work.subject, self.siemens)
         places = () if own is None else own.places
-        note_digital(work, digital_cost(places, array, rung.images, 0, len(self.validation)))
+        price = digital_cost(places, array, rung.images, 0, len(self.validation))
+        note_digital(work, price, 1 + rung.epochs * math.ceil(rung.images / Finish().batch))
         self._report(place, shown)
 
     def _corrected(self, place: int, siemens: Floats) -> Generator[Tick, None, Correction | None]:
@@ -265,7 +266,28 @@ class _Ladder:
         for own in self.candidates:
             if said := self._said(own, own is chosen):
                 work.findings[f"rung_{own.rung.name}"] = said
-        work.arrays["ladder"] = _packed(self.candidates)
+        rows = [self._row(own, own is chosen) for own in self.candidates]
+        work.arrays["ladder"] = np.array(json.dumps({"wanted": self._wanted, "rungs": rows}))
+
+    @property
+    def _ideal(self) -> float:
+        """Validation accuracy of the ideal mapping."""
+        return float(self.ideal.mean())
+
+    @property
+    def _wanted(self) -> float:
+        """The target as an accuracy on the validation images."""
+        return self.goal.wanted + (0.0 if self.goal.accuracy is not None else self._ideal)
+
+    def _row(self, own: Candidate, kept: bool) -> dict[str, Any]:
+        """A line of the report's table; ends of intervals as accuracies."""
+        row: dict[str, Any] = {"name": own.rung.name, "kept": kept, "price": asdict(own.price)}
+        row["paid"] = None if own.paid is None else asdict(own.paid)
+        base = 0.0 if self.goal.accuracy is not None else self._ideal
+        for what, seen in (("predicted", own.predicted), ("reached", own.reached)):
+            ends = None if seen is None else (seen.accuracy, base + self.goal.lower_end(seen))
+            row[what] = ends
+        return row
 
     def _said(self, own: Candidate, kept: bool) -> str:
         parts = [

@@ -78,6 +78,10 @@ class RecoverAuto(Recovery):
         loss = None if self.target_loss is None else self.target_loss / 100
         return Goal(self.target_accuracy, loss, self.confidence)
 
+    def labels(self, there: int) -> int:
+        """How many of the validation images that are `there` rungs are judged with."""
+        return there if self.budget.labels is None else min(self.budget.labels, there)
+
     def chosen_rungs(self) -> tuple[Rung, ...]:
         """The rungs that the job allows: those named, without writing where no pulse may be."""
         named = [rung for rung in RUNGS if self.rungs is None or rung.name in self.rungs]

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from rramhil.device import Floats
+from rramhil.job.after_care import Care, Recalibrate, Watch
 from rramhil.job.file import JobFile
+from rramhil.job.ladder import RecoverAuto
 from rramhil.job.recoveries import ImageSets, Learning, RecoverClosedForm, Sparse
 from rramhil.job.subject import Material, Subject
 from rramhil.job.work import Arrays, Tick, Work
@@ -22,7 +24,7 @@ from rramhil.nn.network import Images, Matrices, accuracy_of
 from rramhil.recover import loop
 from rramhil.recover.correction import Correction
 from rramhil.recover.cost import NUMBER_BITS, DigitalCost
-from rramhil.recover.loop import Checkpoint, adapt
+from rramhil.recover.loop import Checkpoint, Schedule, adapt
 from rramhil.recover.places import Computed, Parameters, Place
 from rramhil.schema import FileError
 from rramhil.verify import settled_reading
@@ -78,6 +80,10 @@ def check_lessons(job: JobFile, material: Material) -> None:
     for name, step in zip(job.step_names(), job.steps, strict=True):
         if isinstance(step, Learning):
             check_learning(material, material.network.weights, name, step)
+        elif isinstance(step, (Watch, Recalibrate, Care)):
+            learning_images(material, step.learn_from, step.images, f"step {name!r}")
+        elif isinstance(step, RecoverAuto):
+            step.goal().check(step.labels(len(material.validation)))
 
 
 def check_learning(sets: Sets, weights: Matrices, name: str, step: Learning) -> None:
@@ -203,8 +209,13 @@ def judge_corrected(work: Work, places: tuple[Place, ...], parameters: Parameter
             work.arrays[f"best.{place}.{layer}"] = tensor.numpy()
 
 
-def note_digital(work: Work, price: DigitalCost) -> None:
-    """Digital memory and images for the cost of the step."""
+def updates_of(schedule: Schedule, images: int) -> int:
+    """How often a training writes each number."""
+    return schedule.epochs * math.ceil(images / schedule.batch)
+
+
+def note_digital(work: Work, price: DigitalCost, updates: int = 1) -> None:
+    """Digital memory and images for the cost of the step; `updates` of each number in all."""
     work.digital |= {
         "digital_parameters": price.digital_parameters,
         "sparse_parameters": price.parameters.get("sparse", 0),
@@ -213,6 +224,7 @@ def note_digital(work: Work, price: DigitalCost) -> None:
         "column_gains": price.parameters.get("gains", 0),
         "index_bits": price.index_bits,
         "memory_bits": price.memory_bits,
+        "memory_writes": updates * price.digital_parameters,
         "images": price.images,
         "labels": price.labels,
         "validation_images": price.validation_images,

@@ -133,7 +133,9 @@ class RecoverRSA(Sparse):
     switch_off: bool = Field(
         False, description="RESET the cells of replaced weights, so that they carry no current"
     )
-    start: Literal["untrained", "closed_form"] = "untrained"
+    start: Literal["no_effect", "exact", "closed_form"] = Field(
+        "no_effect", description="where the numbers begin; exact: masked weights are put right"
+    )
     epochs: int = Field(40, ge=1)
     learning_rate: float = Field(5e-3, gt=0)
     batch: int = Field(50, ge=1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from rramhil.report import figures_levels, figures_maps, figures_ways, tables
+from rramhil.report import figures_levels, figures_maps, figures_ways, ladder, tables
 from rramhil.report.cells import Layout, State, layout_of, states_of
 from rramhil.report.contents import Arrays, Contents, read_contents
 from rramhil.report.headline import headline, outcome, title
@@ -106,12 +106,18 @@ def _accuracy(contents: Contents) -> Element:
         "own. Energy is an estimate from voltage, width and the last reading.",
         class_="note",
     )
+    timing = result.timing
+    compared: list[Child] = []
+    if timing is not None:
+        words = element("p", tables.timing_words(timing), class_="note")
+        compared = [element("h3", "Device time of the repairs"), tables.timing_table(timing), words]
     return element(
         "section",
         element("h2", "Accuracy and price"),
         figures,
         tables.cost_table(result),
         note,
+        *compared,
         id="accuracy",
     )
 
@@ -164,8 +170,14 @@ def _repair(contents: Contents) -> list[Child]:
             for step, arrays in contents.steps_doing("recover")
         ),
     ]
+    tried: list[Child] = []
+    for _, arrays in contents.steps_doing("recover"):
+        figures.append(_drawn(partial(ladder.accuracy_against_price, arrays), "The ladder"))
+        tried.append(ladder.ladder_table(arrays))
+    for _, arrays in contents.steps_doing("care"):
+        figures.append(_drawn(partial(ladder.accuracy_over_time, arrays), "Accuracy over time"))
     found = [figure for figure in figures if figure is not None]
-    return [_pair(*found)] if found else []
+    return [_pair(*found), *tried] if found else []
 
 
 def _chip(contents: Contents, layout: Layout | None) -> list[Child]:

@@ -13,6 +13,7 @@ from rramhil.job.file import JobFile
 from rramhil.job.folder import RunFolder
 from rramhil.job.result import RunResult, StepResult
 from rramhil.ledger import LedgerReader
+from rramhil.report.ladder import accuracy_against_price, accuracy_over_time, ladder_table
 from rramhil.rerun import replay
 from rramhil.run import Run
 from rramhil.schema import FileError, check
@@ -130,11 +131,11 @@ def test_a_budget_that_is_too_small_is_refused_before_a_pulse_with_what_would_do
     assert totals.reads == 34_048
 
 
-def test_a_target_that_the_validation_images_cannot_show_is_refused_before_a_reading() -> None:
+def test_a_target_that_the_images_cannot_show_is_refused_before_the_device_is_touched() -> None:
     run = start(MILD + AUTO.replace("3.0", "1.0"))
     with pytest.raises(Refused, match=r"150 labelled validation images cannot show .* takes at"):
         run.execute(lambda _: None, lambda: False)
-    assert step_of(run.result, "auto").cost.reads == 0
+    assert not run.result.ledger
 
 
 def test_fewer_labels_are_a_budget_too() -> None:
@@ -169,6 +170,22 @@ def test_a_climb_that_is_stopped_and_resumed_loses_nothing(climbed: RunResult) -
     assert result.accuracy.model_dump()["auto"] == pytest.approx(
         climbed.accuracy.model_dump()["auto"], abs=0.015
     )
+
+
+def test_the_report_shows_what_was_tried_predicted_reached_and_paid(climbed: RunResult) -> None:
+    auto = step_of(climbed, "auto")
+    arrays = RunFolder(Path(climbed.folder)).load_arrays(str(auto.arrays))
+    shown = "".join(text for text in ladder_table(arrays).itertext())
+    assert "rewrite_10_percent (kept)" in shown
+    assert "affine_128" in shown
+    assert (
+        f"{auto.findings['validation_accuracy']:.2%}".replace("%", "\N{NO-BREAK SPACE}%") in shown
+    )
+    figure = accuracy_against_price(arrays)
+    (points,) = (line for line in figure.axes[0].lines if str(line.get_label()).startswith("reach"))
+    assert points.get_xdata() == pytest.approx([100 * auto.findings["validation_accuracy"]])
+    assert ladder_table({}) is None
+    assert accuracy_against_price({}) is None
 
 
 AGED = """
@@ -239,6 +256,9 @@ def test_care_says_what_would_have_been_without_it(cared: RunResult) -> None:
     assert same.all()
     mean = arrays["accuracy_with"][~untouched] - arrays["accuracy_without"][~untouched]
     assert mean.mean() > 0
+    drawn = accuracy_over_time(arrays).axes[0].lines[0]
+    np.testing.assert_allclose(drawn.get_ydata(), 100 * arrays["accuracy_with"])
+    assert accuracy_over_time({}) is None
 
 
 def test_care_that_is_stopped_and_resumed_loses_nothing(cared: RunResult) -> None:
@@ -257,6 +277,19 @@ def test_writing_ends_what_was_fitted_to_the_cells_before() -> None:
     accuracy = carried_out(REAL + closed + rewritten + after).accuracy.model_dump()
     assert accuracy["after"] == pytest.approx(accuracy["rvw"], abs=0.01)
     assert accuracy["after"] > accuracy["ideal_mapping"] - 0.03
+
+
+def test_watching_what_a_scan_has_overwritten_is_refused() -> None:
+    scanned = '[[steps]]\ndo = "scan"\n[[steps]]\ndo = "watch"\n'
+    with pytest.raises(Refused, match="put a step 'program' or 'recover' behind"):
+        carried_out(REAL + scanned)
+
+
+def test_too_few_images_to_learn_from_are_refused_before_the_device_is_touched() -> None:
+    run = start(REAL + '[[steps]]\ndo = "recalibrate"\nimages = 5000\n')
+    with pytest.raises(FileError, match="step 'recalibrate' asks for 5000 images"):
+        run.execute(lambda _: None, lambda: False)
+    assert not run.result.ledger
 
 
 @pytest.mark.parametrize(

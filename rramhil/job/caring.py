@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from rramhil.device import Floats, Refused
 from rramhil.job.after_care import Care, Recalibrate, Wait, Watch
 from rramhil.job.learning import first_reading, held, judge, learning_images, note_digital
 from rramhil.job.work import Tick, Ticks, Work
-from rramhil.nn.network import Images, accuracy_of
+from rramhil.nn.network import Images, accuracy_of, logits_of
 from rramhil.recover.correction import Correction
 from rramhil.recover.cost import digital_cost
 from rramhil.recover.ladder import Rung
-from rramhil.recover.predict import corrections, refreshed, right_answers
+from rramhil.recover.predict import corrections, refreshed
 from rramhil.recover.scores import moments
 from rramhil.recover.watch import Movement, log_spaced, movement, sampled_columns
 from rramhil.units import show
@@ -131,13 +132,13 @@ def _recalibrated(
     """Gains and biases on top of what there is; sparse numbers anew where that is not enough.
 
     Enough is what calibration reached, less the tolerance. The best on validation images wins,
-    what is kept already taking part; between equals the first, which is the cheapest.
+    what is kept already taking part; between equals the lowest cross-entropy.
     """
     subject, own = work.subject, work.correction
     array, done = held(subject, siemens), 0
     found: dict[str, Correction | None] = {"kept": own}
     seen = siemens if work.seen is None else work.seen
-    wanted = _validated(work, seen, own) - step.tolerance / 100
+    wanted = _validated(work, seen, own)[0] - step.tolerance / 100
     validation = {"kept": _validated(work, siemens, own)}
     now = array if own is None else own.applied(array)
     steps = refreshed(subject.network, now, images, seed)
@@ -151,7 +152,7 @@ def _recalibrated(
         yield Tick(done, total, f"{fitted.layer}: gain and bias of each column")
     validation["affine"] = _validated(work, siemens, found["affine"])
     sparse = _fraction(work, step)
-    if max(validation.values()) < wanted and sparse > 0:
+    if max(validation.values())[0] < wanted and sparse > 0:
         rung = Rung("sparse", sparse, len(images))
         anew = corrections(rung, subject.network, array, images, subject.validation, seed)
         while True:
@@ -164,7 +165,7 @@ def _recalibrated(
             yield Tick(done, total, f"{sparse:.1%} of the weights anew")
         validation["sparse"] = _validated(work, siemens, found["sparse"])
     how = max(validation, key=lambda name: validation[name])
-    return _Choice(how, found[how], validation)
+    return _Choice(how, found[how], {name: seen[0] for name, seen in validation.items()})
 
 
 def _fraction(work: Work, step: Recalibrate | Care) -> float:
@@ -175,10 +176,13 @@ def _fraction(work: Work, step: Recalibrate | Care) -> float:
     return numbers / work.subject.mapped.weight_count
 
 
-def _validated(work: Work, siemens: Floats, own: Correction | None) -> float:
-    array = held(work.subject, siemens)
+def _validated(work: Work, siemens: Floats, own: Correction | None) -> tuple[float, float]:
+    """Validation accuracy, and minus the cross-entropy, which tells equals apart."""
+    array, images = held(work.subject, siemens), work.subject.validation
     now = array if own is None else own.applied(array)
-    return float(right_answers(work.subject.network, work.subject.validation, now).mean())
+    logits = logits_of(work.subject.network, images, now.weights, now.biases)
+    accuracy = float((logits.argmax(1) == images.labels).float().mean())
+    return accuracy, -functional.cross_entropy(logits, images.labels).item()
 
 
 def _accuracy(work: Work, siemens: Floats, own: Correction | None) -> float:
@@ -218,7 +222,9 @@ def care(work: Work, step: Care, generator: np.random.Generator) -> Ticks:
         if recalibrated:
             ticks = _recalibrated(work, step, siemens, images, int(random.integers(2**31)), each)
             chosen = yield from _shifted(ticks, done, total)
-            work.correction, work.seen = chosen.correction, siemens
+            recalibrated = chosen.how != "kept"
+            if recalibrated:
+                work.correction, work.seen = chosen.correction, siemens
             siemens = work.device.read(work.subject.cells)
         now = _accuracy(work, siemens, work.correction)
         row = [times[number], moved.output_error, recalibrated, without, now]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from rramhil.report import style
 from rramhil.report.contents import Arrays
@@ -125,7 +126,7 @@ def accuracy_over_time(arrays: Arrays) -> Figure | None:
     )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(style.si("s"))
-    axes.yaxis.set_major_formatter(style.percent_ticks())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share / 100)))
     axes.margins(y=0.2)
     axes.set_xlabel("time since the step began")
     axes.set_ylabel("test accuracy")

@@ -17,9 +17,9 @@ import numpy as np
 
 from rramhil.device import Bools, Floats, Refused
 from rramhil.job.closed_loop import Scope, closed_loop
-from rramhil.job.ladder import RecoverAuto
 from rramhil.job.learning import first_reading, held, judge, learning_images, note_digital
 from rramhil.job.pricing import paid_in, priced
+from rramhil.job.recoveries import RecoverAuto
 from rramhil.job.work import Tick, Ticks, Work
 from rramhil.nn.network import Images
 from rramhil.recover.correction import Correction

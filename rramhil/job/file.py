@@ -11,9 +11,7 @@ from pydantic import Field, model_validator
 from rramhil.census import Thresholds
 from rramhil.characterise import Plan, rising
 from rramhil.job.after_care import Care, Recalibrate, Wait, Watch
-from rramhil.job.ladder import RecoverAuto
-from rramhil.job.recoveries import Recover as Methods
-from rramhil.job.recoveries import Recovery
+from rramhil.job.recoveries import Recover, Recovery
 from rramhil.job.step import NAME, Delay, StepSettings, refuse_keys
 from rramhil.job.timing import TimingTable
 from rramhil.mapping import Levels, find_scheme
@@ -240,7 +238,6 @@ class Report(StepSettings):
     do: Literal["report"]
 
 
-Recover = Annotated[Methods | RecoverAuto, Field(discriminator="method")]
 Step = Annotated[
     Scan
     | Form

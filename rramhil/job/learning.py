@@ -16,8 +16,7 @@ import torch
 from rramhil.device import Floats
 from rramhil.job.after_care import Care, Recalibrate, Watch
 from rramhil.job.file import JobFile
-from rramhil.job.ladder import RecoverAuto
-from rramhil.job.recoveries import ImageSets, Learning, RecoverClosedForm, Sparse
+from rramhil.job.recoveries import ImageSets, Learning, RecoverAuto, RecoverClosedForm, Sparse
 from rramhil.job.subject import Material, Subject
 from rramhil.job.work import Arrays, Tick, Work
 from rramhil.nn.network import Images, Matrices, accuracy_of

@@ -21,9 +21,8 @@ from rramhil.job.file import (
     Trim,
     Tune,
 )
-from rramhil.job.ladder import RecoverAuto
 from rramhil.job.on_chip import check_on_chip
-from rramhil.job.recoveries import RecoverRSA, RecoverRVW
+from rramhil.job.recoveries import RecoverAuto, RecoverRSA, RecoverRVW
 from rramhil.trim import check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe

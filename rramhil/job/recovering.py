@@ -9,8 +9,7 @@ import numpy as np
 
 from rramhil.job.adapting import recover_closed_form, recover_rsa
 from rramhil.job.climbing import climb
-from rramhil.job.ladder import RecoverAuto
-from rramhil.job.recoveries import RecoverClosedForm, RecoverRSA, RecoverRVW, Recovery
+from rramhil.job.recoveries import RecoverAuto, RecoverClosedForm, RecoverRSA, RecoverRVW, Recovery
 from rramhil.job.rewriting import recover_rvw
 from rramhil.job.work import Ticks, Work
 

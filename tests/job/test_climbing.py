@@ -270,6 +270,22 @@ def test_care_that_is_stopped_and_resumed_loses_nothing(cared: RunResult) -> Non
         assert other.findings[name] == pytest.approx(one.findings[name], abs=0.02)
 
 
+def test_care_that_is_stopped_at_every_check_gives_the_same(cared: RunResult) -> None:
+    run = start(REAL + CARE)
+    while not run.is_finished:
+        seen: list[str] = []
+        run.execute(
+            lambda p, seen=seen: seen.append(p.text), lambda seen=seen: "without" in seen[-1]
+        )
+        run = Run.open(run.run)
+    one, other = (
+        RunFolder(Path(result.folder)).load_arrays(str(step_of(result, "care").arrays))
+        for result in (cared, run.result)
+    )
+    for name in ("output_error", "recalibrated", "accuracy_without", "accuracy_with"):
+        np.testing.assert_array_equal(one[name], other[name])
+
+
 def test_writing_ends_what_was_fitted_to_the_cells_before() -> None:
     rewritten = '[[steps]]\ndo = "recover"\nmethod = "rvw"\nrecipe = { algorithm = "sdr" }\n'
     after = '[[steps]]\ndo = "evaluate"\nname = "after"\n'

@@ -184,7 +184,9 @@ def test_each_column_is_the_ridge_solution_written_out(layer: Layer) -> None:
         assert gain == pytest.approx(float(found[-1] / rms), abs=1e-5)
     assert fitted.error_after < fitted.error_before
     after = by_weights(*_as_pair(repaired(array, mask, parameters)))(layer, some.pixels)
-    share = (with_positions_first(after) - wanted).square().mean() / wanted.var(0, correction=0).mean()
+    share = (with_positions_first(after) - wanted).square().mean() / wanted.var(
+        0, correction=0
+    ).mean()
     assert fitted.error_after == pytest.approx(float(share), rel=1e-3)
 
 

@@ -74,7 +74,7 @@ class Session:
                 return
 
     def _prepare(self, material: Material) -> Work:
-        from rramhil.job.steps import restore
+        from rramhil.job.steps import remember
         from rramhil.job.subject import Subject, wilson
         from rramhil.job.work import Work
 
@@ -105,9 +105,9 @@ class Session:
                     "ideal_mapping": subject.ideal,
                 },
             )
-        for record in result.steps:
+        for record, step in zip(result.steps, self.job.steps, strict=True):
             if record.outcome == "finished" and record.arrays:
-                restore(work, record.do, folder.load_arrays(record.arrays))
+                remember(work, step, folder.load_arrays(record.arrays))
         return work
 
     def _step(
@@ -148,7 +148,7 @@ class Session:
         if stopped:
             self.log.warning("stopped", row=ledger.row, step=record.name)
             return False
-        self._finish_step(record, work)
+        self._finish_step(record, step, work)
         return not should_stop() or self.result.is_finished
 
     def _written(self, record: StepResult) -> int:
@@ -188,7 +188,8 @@ class Session:
             **work.digital,
         )
 
-    def _finish_step(self, record: StepResult, work: Work) -> None:
+    def _finish_step(self, record: StepResult, step: Step, work: Work) -> None:
+        from rramhil.job.steps import remember
         from rramhil.job.subject import wilson
 
         result, folder = self.result, self.folder
@@ -196,6 +197,7 @@ class Session:
         if work.arrays:
             name = f"{record.index:02d}-{record.name}"
             record.arrays = folder.save_arrays(name, work.arrays)
+            remember(work, step, work.arrays)
         record.outcome = "finished"
         if work.accuracy is not None:
             setattr(result.accuracy, record.name, work.accuracy)

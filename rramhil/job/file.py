@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from rramhil.census import Thresholds
 from rramhil.characterise import Plan, rising
+from rramhil.job.after_care import Care, Recalibrate, Wait, Watch
 from rramhil.job.recoveries import Recover, Recovery
 from rramhil.job.step import NAME, Compensate, Delay, Passes, StepSettings, refuse_keys
 from rramhil.job.timing import TimingTable
@@ -182,6 +183,10 @@ class Program(StepSettings):
     def host_pulses(self) -> bool:
         return self.how != "on_chip"
 
+    @property
+    def writes(self) -> bool:
+        return True
+
     @model_validator(mode="after")
     def _of_verify(self) -> Program:
         if self.how != "verify":
@@ -198,6 +203,10 @@ class Refresh(StepSettings):
     @property
     def needs(self) -> tuple[str, ...]:
         return ("program",)
+
+    @property
+    def writes(self) -> bool:
+        return True
 
 
 class Trim(StepSettings):
@@ -229,7 +238,20 @@ class Report(StepSettings):
 
 
 Step = Annotated[
-    Scan | Form | Tune | Characterise | Program | Refresh | Trim | Evaluate | Recover | Report,
+    Scan
+    | Form
+    | Tune
+    | Characterise
+    | Program
+    | Refresh
+    | Trim
+    | Evaluate
+    | Recover
+    | Wait
+    | Watch
+    | Recalibrate
+    | Care
+    | Report,
     Field(discriminator="do"),
 ]
 

@@ -14,15 +14,17 @@ import numpy as np
 import torch
 
 from rramhil.device import Floats
+from rramhil.job.after_care import Care, Recalibrate, Watch
 from rramhil.job.file import JobFile
-from rramhil.job.recoveries import ImageSets, Learning, RecoverClosedForm, Sparse
+from rramhil.job.recoveries import ImageSets, Learning, RecoverAuto, RecoverClosedForm, Sparse
 from rramhil.job.subject import Material, Subject
 from rramhil.job.work import Arrays, Tick, Work
 from rramhil.nn.network import Images, Matrices, accuracy_of
 from rramhil.recover import loop
+from rramhil.recover.correction import Correction
 from rramhil.recover.cost import NUMBER_BITS, DigitalCost
 from rramhil.recover.loop import Checkpoint, Schedule, adapt
-from rramhil.recover.places import Computed, Parameters, Place, corrected
+from rramhil.recover.places import Computed, Parameters, Place
 from rramhil.schema import FileError
 from rramhil.verify import settled_reading
 
@@ -77,6 +79,10 @@ def check_lessons(job: JobFile, material: Material) -> None:
     for name, step in zip(job.step_names(), job.steps, strict=True):
         if isinstance(step, Learning):
             check_learning(material, material.network.weights, name, step)
+        elif isinstance(step, (Watch, Recalibrate, Care)):
+            learning_images(material, step.learn_from, step.images, f"step {name!r}")
+        elif isinstance(step, RecoverAuto):
+            step.goal().check(step.labels(len(material.validation)))
 
 
 def check_learning(sets: Sets, weights: Matrices, name: str, step: Learning) -> None:
@@ -119,9 +125,10 @@ def _check_memory(weights: Matrices, where: str, step: Sparse, budget: int) -> N
 
 
 def judge(work: Work, siemens: Floats) -> None:
-    """The accuracy of what the cells hold, as the finding of the step."""
-    subject = work.subject
-    work.accuracy = accuracy_of(subject.network, subject.test, subject.weights(siemens))
+    """The accuracy of what the cells hold, with what is kept beside them, as the step's finding."""
+    subject, array = work.subject, held(work.subject, siemens)
+    now = array if work.correction is None else work.correction.applied(array)
+    work.accuracy = accuracy_of(subject.network, subject.test, now.weights, now.biases)
     work.findings["accuracy"] = work.accuracy
     work.arrays.setdefault("siemens", siemens)
 
@@ -192,13 +199,10 @@ def _courses(history: Floats) -> Arrays:
 def judge_corrected(work: Work, places: tuple[Place, ...], parameters: Parameters) -> None:
     """The accuracy of a second reading with the digital numbers beside it.
 
-    They are kept as arrays `best.PLACE.LAYER`.
+    They are kept for the steps that follow, and as arrays `best.PLACE.LAYER`.
     """
-    subject = work.subject
-    again = settled_reading(work.device, subject.cells, 0.0)
-    repaired = corrected(places, parameters, held(subject, again))
-    work.accuracy = accuracy_of(subject.network, subject.test, repaired.weights, repaired.biases)
-    work.findings["accuracy"] = work.accuracy
+    work.keep(Correction.of(places, parameters))
+    judge(work, settled_reading(work.device, work.subject.cells, 0.0))
     for place, tensors in parameters.items():
         for layer, tensor in tensors.items():
             work.arrays[f"best.{place}.{layer}"] = tensor.numpy()

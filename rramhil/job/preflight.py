@@ -22,7 +22,7 @@ from rramhil.job.file import (
     Tune,
 )
 from rramhil.job.on_chip import check_on_chip
-from rramhil.job.recoveries import RecoverRSA, RecoverRVW
+from rramhil.job.recoveries import RecoverAuto, RecoverRSA, RecoverRVW
 from rramhil.trim import check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
@@ -55,7 +55,7 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 check_trim(spec)
             case Characterise():
                 _check_characterise(step, where, limits)
-            case Program(how="verify"):
+            case Program(how="verify") | RecoverAuto(host_pulses=True):
                 _check_recipe(step.recipe, f"{where}: recipe", limits)
             case RecoverRVW():
                 _check_rvw(step, job.mapping, where, limits)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from rramhil.job.adapting import recover_closed_form, recover_rsa
-from rramhil.job.recoveries import RecoverClosedForm, RecoverRSA, RecoverRVW, Recovery
+from rramhil.job.climbing import climb
+from rramhil.job.recoveries import RecoverAuto, RecoverClosedForm, RecoverRSA, RecoverRVW, Recovery
 from rramhil.job.rewriting import recover_rvw
 from rramhil.job.work import Ticks, Work
 
@@ -18,6 +19,7 @@ METHODS: dict[type[Recovery], Method] = {
     RecoverRVW: recover_rvw,
     RecoverRSA: recover_rsa,
     RecoverClosedForm: recover_closed_form,
+    RecoverAuto: climb,
 }
 
 

@@ -40,6 +40,11 @@ class StepSettings(Strict):
         """Whether it sends pulses of [writing]; what the chip writes by itself does not."""
         return False
 
+    @property
+    def writes(self) -> bool:
+        """Whether it may write cells, so that what was fitted to them before is void."""
+        return self.host_pulses
+
 
 def refuse_keys(step: StepSettings, keys: tuple[str, ...], belongs_to: str, given: str) -> None:
     """Raise ValueError for the first of `keys` that is set though it means nothing as `given`."""

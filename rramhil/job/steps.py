@@ -11,6 +11,8 @@ import numpy as np
 
 from rramhil.census import take_census
 from rramhil.device import Cells, Device, Floats, Kind
+from rramhil.job.after_care import Care, Recalibrate, Wait, Watch
+from rramhil.job.caring import care, recalibrate, wait, watch
 from rramhil.job.characterising import characterise_cells
 from rramhil.job.closed_loop import closed_loop
 from rramhil.job.file import (
@@ -30,6 +32,7 @@ from rramhil.job.recoveries import Recovery
 from rramhil.job.recovering import recover
 from rramhil.job.trimming import trim
 from rramhil.job.work import Arrays, Tick, Ticks, Work, note_yield
+from rramhil.recover.correction import Correction
 from rramhil.tune import GateCurve, SweepPoint, form, gate_curve, gate_sweep
 from rramhil.units import show
 from rramhil.verify import Bias, reset_pulse, set_pulse, settled_reading, write_open_loop
@@ -37,6 +40,8 @@ from rramhil.verify import Bias, reset_pulse, set_pulse, settled_reading, write_
 
 def run_step(work: Work, step: Step, generator: np.random.Generator) -> Ticks:
     """Carry out one step of a job other than the report."""
+    if step.writes:
+        work.correction = None
     match step:
         case Scan():
             return scan(work, step)
@@ -56,17 +61,31 @@ def run_step(work: Work, step: Step, generator: np.random.Generator) -> Ticks:
             return evaluate(work, step)
         case Recovery():
             return recover(work, step, generator)
+        case Wait():
+            return wait(work, step)
+        case Watch():
+            return watch(work, step, generator)
+        case Recalibrate():
+            return recalibrate(work, step, generator)
+        case Care():
+            return care(work, step, generator)
     raise AssertionError(f"no step {step!r}")
 
 
-def restore(work: Work, do: str, arrays: Arrays) -> None:
+def remember(work: Work, step: Step, arrays: Arrays) -> None:
     """Give `work` what a finished step found, for the steps that build on it."""
-    if do == "scan":
+    if step.writes:
+        work.correction, work.seen = None, None
+    if isinstance(step, Scan):
         bad = arrays["stuck_lrs"] | arrays["stuck_hrs"] | arrays["unreadable"]
         work.stuck = arrays["cells"][bad]
-    elif do == "tune":
+    elif isinstance(step, Tune):
         names = ("gate_volts", "siemens", "spread_siemens")
         work.curve = GateCurve(*(arrays[name] for name in names))
+    elif isinstance(step, Program):
+        work.written = work.seen = arrays["siemens"]
+    elif isinstance(step, (Refresh, Recovery, Recalibrate, Care)):
+        work.correction, work.seen = Correction.from_arrays(arrays), arrays["siemens"]
 
 
 def scan(work: Work, step: Scan) -> Ticks:

@@ -8,9 +8,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from rramhil.device import NO_CELLS, Cells, Device, Floats, Refused
+from rramhil.connected import Connected
+from rramhil.device import NO_CELLS, Cells, Floats, Refused
 from rramhil.job.file import JobFile
 from rramhil.job.subject import Subject
+from rramhil.recover.correction import Correction
 from rramhil.tune import GateCurve
 from rramhil.verify import window_yield
 
@@ -35,13 +37,19 @@ class Work:
     `done`: cells that an interrupted open-loop programming had finished. `partial`: what a
     closed loop has so far; a step that is resumed goes on from it. `accuracy`: filled by
     a step that evaluates. `digital`: counts of digital parameters and images for the cost.
+    `correction`: digital numbers that a finished recovery left beside the array, until cells are
+    written; `seen`: what the cells read when it was fitted, or after they were last written;
+    `written`: what they read after the first programming.
     """
 
     job: JobFile
-    device: Device
+    device: Connected
     subject: Subject
     curve: GateCurve | None = None
     stuck: Cells = field(default_factory=lambda: NO_CELLS)
+    correction: Correction | None = None
+    seen: Floats | None = None
+    written: Floats | None = None
     done: int = 0
     partial: Arrays = field(default_factory=dict)
     findings: Findings = field(default_factory=dict)
@@ -53,6 +61,12 @@ class Work:
         """Forget what the step before found."""
         self.done, self.accuracy = done, None
         self.findings, self.arrays, self.digital, self.partial = {}, {}, {}, {}
+
+    def keep(self, correction: Correction | None) -> None:
+        """Use `correction` from now on, and put it among the arrays of this step."""
+        self.correction = correction
+        if correction is not None:
+            self.arrays |= correction.as_arrays()
 
     def need_curve(self) -> GateCurve:
         """The gate curve of this die. Raises `Refused` when no step has measured it."""

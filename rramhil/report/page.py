@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from rramhil.report import figures_levels, figures_maps, figures_ways, tables
+from rramhil.report import figures_levels, figures_maps, figures_ways, ladder, tables
 from rramhil.report.cells import Layout, State, layout_of, states_of
 from rramhil.report.contents import Arrays, Contents, read_contents
 from rramhil.report.headline import headline, outcome, title
@@ -170,8 +170,14 @@ def _repair(contents: Contents) -> list[Child]:
             for step, arrays in contents.steps_doing("recover")
         ),
     ]
+    tried: list[Child] = []
+    for _, arrays in contents.steps_doing("recover"):
+        figures.append(_drawn(partial(ladder.accuracy_against_price, arrays), "The ladder"))
+        tried.append(ladder.ladder_table(arrays))
+    for _, arrays in contents.steps_doing("care"):
+        figures.append(_drawn(partial(ladder.accuracy_over_time, arrays), "Accuracy over time"))
     found = [figure for figure in figures if figure is not None]
-    return [_pair(*found)] if found else []
+    return [_pair(*found), *tried] if found else []
 
 
 def _chip(contents: Contents, layout: Layout | None) -> list[Child]:

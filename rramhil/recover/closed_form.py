@@ -25,6 +25,7 @@ from rramhil.nn.layers import (
     Layer,
     Product,
     by_weights,
+    for_columns,
     product_of,
     unrolled,
     walk,
@@ -155,8 +156,7 @@ class _Layer:
     def corrected(self, values: Tensor, raw: Tensor) -> Tensor:
         """g (x W) + x D + b from the layer's inputs and its products on the array."""
         digital = product_of(self.layer, values, self.memory, self.biases)
-        columns = (-1, 1, 1) if self.layer.kind == "convolution" else (-1,)
-        return raw * self.gains.reshape(columns) + digital
+        return raw * for_columns(self.layer, self.gains) + digital
 
     def fit(
         self, values: Tensor, raw: Tensor, wanted: Tensor, ridge: Ridge, random: np.random.Generator

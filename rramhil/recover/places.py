@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from numpy.typing import ArrayLike
@@ -24,10 +24,15 @@ Parameters = dict[str, Matrices]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Computed:
-    """What the network is computed with: matrices (rows, columns) and biases (columns,)."""
+    """What the network is computed with: matrices (rows, columns) and biases (columns,).
+
+    `gains` (columns,): factors by which what the array itself gives has been multiplied, for the
+    layers that have any. What `weights` has beyond gain times the array's own is digital.
+    """
 
     weights: Matrices
     biases: Matrices
+    gains: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def from_readback(network: Network, weights: Mapping[str, ArrayLike]) -> Computed:
@@ -85,7 +90,7 @@ class SparseMemory(Place):
             index = torch.from_numpy(self.mask.entries[name])
             added = weight.reshape(-1).index_add(0, index, parameters[name])
             weights[name] = added.reshape(weight.shape)
-        return Computed(weights, computed.biases)
+        return replace(computed, weights=weights)
 
     @property
     def index_bits(self) -> int:
@@ -102,7 +107,10 @@ class ColumnGains(Place):
 
     def correct(self, parameters: Mapping[str, Tensor], computed: Computed) -> Computed:
         scaled = {name: weight * parameters[name] for name, weight in computed.weights.items()}
-        return Computed(scaled, computed.biases)
+        gains = {
+            name: parameters[name] * computed.gains.get(name, 1.0) for name in computed.weights
+        }
+        return replace(computed, weights=scaled, gains=gains)
 
 
 class Biases(Place):
@@ -114,7 +122,7 @@ class Biases(Place):
         return {name: bias.clone() for name, bias in array.biases.items()}
 
     def correct(self, parameters: Mapping[str, Tensor], computed: Computed) -> Computed:
-        return Computed(computed.weights, dict(parameters))
+        return replace(computed, biases=dict(parameters))
 
 
 def corrected(

@@ -97,6 +97,46 @@ class SparseMemory(Place):
         return self.mask.index_bits
 
 
+class LowRank(Place):
+    """A (rows, rank) times B (rank, columns) added to each layer's matrix: two thin products.
+
+    E. J. Hu et al., "LoRA", ICLR 2022. With `ColumnGains` behind it the gains are the magnitudes
+    of S.-Y. Liu et al., "DoRA", ICML 2024, without their division by the column's length. B
+    starts at 0, A is drawn from `seed` with variance 1 / rows; a layer's parameters are one
+    tensor (rows + columns, rank), A above B transposed. Raises ValueError for a rank below 1, and
+    from `start` where a layer has fewer weights than the two factors would.
+    """
+
+    name = "low_rank"
+
+    def __init__(self, rank: int, seed: int) -> None:
+        if rank < 1:
+            raise ValueError(f"a low-rank correction needs a rank of at least 1, not {rank}")
+        self.rank, self.seed = rank, seed
+
+    def start(self, array: Computed) -> Matrices:
+        generator = torch.Generator().manual_seed(self.seed)
+        factors = {}
+        for name, weight in array.weights.items():
+            rows, columns = weight.shape
+            most = (weight.numel() - 1) // (rows + columns)
+            if self.rank > most:
+                raise ValueError(
+                    f"rank {self.rank} takes as many numbers as layer {name} has weights, "
+                    f"{rows} x {columns}; give a rank of at most {most}, or a sparse memory"
+                )
+            drawn = torch.randn(rows, self.rank, generator=generator) / rows**0.5
+            factors[name] = torch.cat([drawn, torch.zeros(columns, self.rank)])
+        return factors
+
+    def correct(self, parameters: Mapping[str, Tensor], computed: Computed) -> Computed:
+        weights = {}
+        for name, weight in computed.weights.items():
+            left, right = torch.split(parameters[name], list(weight.shape))
+            weights[name] = weight + left @ right.T
+        return replace(computed, weights=weights)
+
+
 class ColumnGains(Place):
     """A factor for each column of each layer."""
 

@@ -15,14 +15,13 @@ from rramhil.job.file import (
     Form,
     JobFile,
     Program,
-    RecoverRVW,
     Refresh,
     Scan,
-    Step,
     Trim,
     Tune,
 )
 from rramhil.job.on_chip import check_on_chip
+from rramhil.job.recoveries import RecoverRVW
 from rramhil.trim import check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
@@ -38,7 +37,7 @@ def preflight(job: JobFile, spec: Spec) -> None:
     """
     limits = _Limits(spec)
     _check_levels(job, limits)
-    if any(_pulses_by_host(step) for step in job.steps):
+    if any(step.host_pulses for step in job.steps):
         _check_bias(job.writing, limits)
     for name, step in zip(job.step_names(), job.steps, strict=True):
         where = f"step {name!r}"
@@ -57,13 +56,6 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 _check_characterise(step, where, limits)
             case Program(how="verify") | RecoverRVW():
                 _check_recipe(step.recipe, f"{where}: recipe", limits)
-
-
-def _pulses_by_host(step: Step) -> bool:
-    """Whether the step sends pulses of [writing]; what the chip writes by itself does not."""
-    if isinstance(step, Program):
-        return step.how != "on_chip"
-    return isinstance(step, (Scan, Form, Tune, Characterise, RecoverRVW))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ class Material:
     network: Network
     splits: Splits
     train: Images
+    calibration: Images
     validation: Images
     test: Images
 
@@ -53,6 +54,7 @@ class Material:
             network=network,
             splits=splits,
             train=images_of(data, splits.train),
+            calibration=images_of(data, splits.calibration),
             validation=images_of(data, splits.validation),
             test=images_of(data, splits.test),
         )
@@ -66,6 +68,7 @@ class Subject:
         self.network = material.network
         self.splits = material.splits
         self.train = material.train
+        self.calibration = material.calibration
         self.validation = material.validation
         self.test = material.test
         self.highest = spec.reading.highest

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rramhil.recover.loop import Recovery
-from rramhil.recover.places import Computed
+from rramhil.recover.places import Computed, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +35,16 @@ class DigitalCost:
 
 
 def digital_cost(
-    recovery: Recovery, array: Computed, images: int, labels: int, validation_images: int
+    places: tuple[Place, ...], array: Computed, images: int, labels: int, validation_images: int
 ) -> DigitalCost:
-    """Count what `recovery` keeps beside `array` after learning from `images`."""
+    """Count what `places` keep beside `array` after learning from `images`."""
     return DigitalCost(
         parameters={
             place.name: sum(tensor.numel() for tensor in place.start(array).values())
-            for place in recovery.places
+            for place in places
         },
         weights=sum(weight.numel() for weight in array.weights.values()),
-        index_bits=sum(place.index_bits for place in recovery.places),
+        index_bits=sum(place.index_bits for place in places),
         images=images,
         labels=labels,
         validation_images=validation_images,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rramhil.address import open_device
+from rramhil.device import Cells, Floats
 from rramhil.mapping import Levels, MappedNetwork, find_scheme, map_network
 from rramhil.nn.network import Network
 from rramhil_drivers.emulator.die import EmulatedDie
@@ -23,9 +24,14 @@ def conducting(
     assert isinstance(die._cells, PulsedCells)
     mapped = map_network(network.matrices(), die.spec, levels, find_scheme("two_column"))
     die.read(mapped.cells)
-    free = (die._cells.flags[mapped.cells] & STUCK) == 0
-    siemens = mapped.siemens[free].astype(np.float32)
-    die._cells.place(mapped.cells[free], siemens, die.clock.now(), die._noise)
-    die._products.forget()
+    place(die, mapped.cells, mapped.siemens)
     die.clock.sleep(1.0)
     return die, mapped
+
+
+def place(die: EmulatedDie, cells: Cells, siemens: Floats) -> None:
+    """Cells that are not stuck, just written to `siemens`."""
+    assert isinstance(die._cells, PulsedCells)
+    free = (die._cells.flags[cells] & STUCK) == 0
+    die._cells.place(cells[free], siemens[free].astype(np.float32), die.clock.now(), die._noise)
+    die._products.forget()

@@ -183,6 +183,32 @@ class _Layer:
         return y * self.gains + x @ self.memory.double() + self.biases
 
 
+def fit_affine(
+    layer: Layer,
+    values: Tensor,
+    raw: Tensor,
+    wanted: Tensor,
+    biases: Tensor,
+    ridge: Ridge,
+) -> tuple[Tensor, Tensor]:
+    """Gains and biases (columns,) with which `raw` comes nearest to `wanted`, and nothing else.
+
+    `values`: what went into the layer, `raw`: its products as measured, `wanted`: products and
+    biases as they should be; the ridge pulls to gain 1 and `biases`.
+    """
+    own = _Layer(
+        layer=layer,
+        entries=torch.zeros(0, dtype=torch.int64),
+        shape=(layer.rows, layer.outputs),
+        array_bias=biases,
+        gains=torch.ones(layer.outputs),
+        sparse=torch.zeros(0),
+        biases=biases.clone(),
+    )
+    own.fit(values, raw, wanted, ridge, np.random.default_rng(ridge.seed))
+    return own.gains, own.biases
+
+
 def _sample(count: int, most: int, random: np.random.Generator) -> Ints:
     if count <= most:
         return np.arange(count)

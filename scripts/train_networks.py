@@ -1,6 +1,6 @@
 """Train a network of fixtures/networks: digits, lenet5-mnist, lenet5-fashion or resnet20-cifar.
 
-    python scripts/train_networks.py digits
+    python scripts/train_networks.py digits             (or digits-ternary)
     python scripts/train_networks.py lenet5-mnist --data FOLDER
     python scripts/train_networks.py resnet20-cifar --data FOLDER --checkpoint FILE
 
@@ -69,6 +69,11 @@ LENET5 = (
 )
 NETWORKS = {
     "digits": ("digits", DIGITS, Recipe(epochs=60, learning_rate=3e-3, batch=50)),
+    "digits-ternary": (
+        "digits",
+        DIGITS,
+        Recipe(epochs=60, learning_rate=3e-3, batch=50, weight_noise=0.1, ternary=True),
+    ),
     "lenet5-mnist": ("mnist", LENET5, Recipe(epochs=6, learning_rate=3e-3, batch=128)),
     "lenet5-fashion": ("fashion-mnist", LENET5, Recipe(epochs=6, learning_rate=3e-3, batch=128)),
     "resnet20-cifar": (
@@ -95,7 +100,9 @@ def main() -> None:
         image_shape=tuple(data.images.shape[1:]),
         layers=layers,
         script=f"scripts/train_networks.py {chosen.network}",
-        recipe=", ".join(f"{key} {value:g}" for key, value in asdict(recipe).items()),
+        recipe=", ".join(
+            f"{key} {value:g}" for key, value in asdict(recipe).items() if value is not False
+        ),
         seed=SEED,
         split_seed=SEED,
         accuracy={},
@@ -104,7 +111,8 @@ def main() -> None:
         weights, biases = normed(card, recipe, data, splits, chosen.checkpoint)
     else:
         weights, biases = plain(layers, recipe, data, splits)
-    accuracy = measure(Network(card, weights, biases), data, splits)
+    ternary = isinstance(recipe, Recipe) and recipe.ternary
+    accuracy = measure(Network(card, weights, biases), data, splits, ternary)
     measured = card.model_copy(update={"accuracy": accuracy})
     path = chosen.out / f"{chosen.network}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,9 +155,19 @@ def normed(
     return training.folded()
 
 
-def measure(network: Network, data: DataSet, splits: Splits) -> dict[str, float]:
-    """Teacher and ideal mapping (two columns, ten levels) on validation and on test."""
-    mapped = map_network(network.matrices(), die(), LEVELS, TwoColumn())
+def measure(
+    network: Network, data: DataSet, splits: Splits, ternary: bool = False
+) -> dict[str, float]:
+    """Teacher and ideal mapping on validation and on test.
+
+    The mapping has two columns a weight and ten levels, or two and a scale for each column.
+    """
+    if ternary:
+        two = Levels(count=2, lowest=1e-6, highest=40e-6, tolerance=1e-6)
+        exact = {"percentile": 100, "scale_per_column": True}
+        mapped = map_network(network.matrices(), die(), two, TwoColumn(), **exact)
+    else:
+        mapped = map_network(network.matrices(), die(), LEVELS, TwoColumn())
     ideal = network.with_weights(mapped.ideal_weights())
     sets = {"validation": splits.validation, "test": splits.test}
     accuracy = {}

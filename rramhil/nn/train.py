@@ -18,11 +18,15 @@ from torch.nn import functional
 
 from rramhil.nn.layers import Layer, forward
 from rramhil.nn.network import Images, Matrices
+from rramhil.nn.ternary import ternary
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a teacher is trained. `learning_rate` is the peak after `warm_up` of all steps."""
+    """How a teacher is trained. `learning_rate` is the peak after `warm_up` of all steps.
+
+    `ternary`: with weights of three values a column (`rramhil.nn.ternary`), straight through.
+    """
 
     epochs: int
     learning_rate: float
@@ -30,6 +34,7 @@ class Recipe:
     weight_decay: float = 1e-4
     warm_up: float = 0.1
     weight_noise: float = 0.0
+    ternary: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -69,7 +74,8 @@ def train(
             chosen = order[start : start + recipe.batch]
             for group in optimiser.param_groups:
                 group["lr"] = recipe.learning_rate * _warm_cosine(step / steps, recipe.warm_up)
-            noisy = {n: _noisy(w, recipe.weight_noise, generator) for n, w in weights.items()}
+            held = {n: ternary(w) for n, w in weights.items()} if recipe.ternary else weights
+            noisy = {n: _noisy(w, recipe.weight_noise, generator) for n, w in held.items()}
             logits = forward(layers, images.pixels[chosen], noisy, biases)
             loss = functional.cross_entropy(logits, images.labels[chosen])
             optimiser.zero_grad()
@@ -77,7 +83,8 @@ def train(
             optimiser.step()
             losses.append(loss.item())
             step += 1
-        yield TrainingEpoch(float(np.mean(losses)), _copies(weights), _copies(biases))
+        held = {n: ternary(w) for n, w in weights.items()} if recipe.ternary else weights
+        yield TrainingEpoch(float(np.mean(losses)), _copies(held), _copies(biases))
 
 
 def _warm_cosine(progress: float, warm_up: float) -> float:

@@ -10,8 +10,9 @@ from pydantic import Field, model_validator
 
 from rramhil.census import Thresholds
 from rramhil.characterise import Plan, rising
-from rramhil.job.recoveries import Recover
-from rramhil.job.step import NAME, Delay, StepSettings
+from rramhil.job.recoveries import Recover, Recovery
+from rramhil.job.step import NAME, Delay, StepSettings, refuse_keys
+from rramhil.job.timing import TimingTable
 from rramhil.mapping import Levels, find_scheme
 from rramhil.schema import FileError, Siemens, Strict, check, read_toml
 from rramhil.trim import TrimSettings
@@ -163,10 +164,6 @@ class Characterise(StepSettings):
         return self
 
 
-OF_VERIFY = ("recipe", "passes", "compensate")
-"""Keys of a programming step that only `how = "verify"` looks at."""
-
-
 class Program(StepSettings):
     """The first programming: open loop, with one of the recipes, or by the chip itself."""
 
@@ -188,13 +185,8 @@ class Program(StepSettings):
 
     @model_validator(mode="after")
     def _of_verify(self) -> Program:
-        defaults = {name: type(self).model_fields[name].default for name in OF_VERIFY}
-        other = [name for name, value in defaults.items() if getattr(self, name) != value]
-        if self.how != "verify" and other:
-            raise ValueError(
-                f"{other[0]} belongs to how = 'verify' and means nothing to {self.how!r}; "
-                f"leave it out, or set how = 'verify'"
-            )
+        if self.how != "verify":
+            refuse_keys(self, ("recipe", "passes", "compensate"), "how = 'verify'", self.how)
         return self
 
 
@@ -253,6 +245,7 @@ class JobFile(Strict):
     data: DataTable
     mapping: MappingTable = MappingTable()
     writing: Bias = Bias()
+    timing: TimingTable = TimingTable()
     steps: list[Step] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -278,6 +271,11 @@ class JobFile(Strict):
                     )
             before.add(step.do)
         return self
+
+    def repairs(self) -> dict[str, str]:
+        """The method of each recovery step, by the step's name."""
+        named = zip(self.step_names(), self.steps, strict=True)
+        return {name: step.method for name, step in named if isinstance(step, Recovery)}
 
     def step_names(self) -> list[str]:
         """The name of each step: its own, or what it does (a repair by its method)."""

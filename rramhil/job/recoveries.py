@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from rramhil.job.step import Delay, StepSettings
+from rramhil.job.step import Delay, StepSettings, refuse_keys
 from rramhil.recover.rules import Rule
-from rramhil.schema import Strict
+from rramhil.schema import Siemens, Strict
 from rramhil.verify import SDR, Recipe
 
 ImageSets = Literal["calibration", "train", "both"]
@@ -40,11 +40,46 @@ class Learning(Recovery):
     images: int | None = Field(None, ge=1, description="how many (default: all)")
     learn_from: ImageSets = "train"
 
+    @property
+    def looks_at_images(self) -> bool:
+        """Whether it looks at any as it is set."""
+        return True
 
-class RecoverRVW(Recovery):
-    """Read-verify-write of every cell outside its window."""
+
+class Sparse(Learning):
+    """A repair that keeps numbers in digital memory: for masked weights, and for each column."""
+
+    fraction: float = Field(0.05, gt=0, le=1, description="of the weights")
+    mask: Rule = "random"
+    memory_bits: int | None = Field(
+        None, ge=1, description="of digital memory at most, numbers and indices"
+    )
+
+    @property
+    def numbers_a_column(self) -> int:
+        """Trained numbers for each column: its bias, its gain."""
+        return 2
+
+
+RewriteWhich = Literal["all", "random", "magnitude", "known_bad", "errx", "sensitivity", "taylor"]
+
+
+class RecoverRVW(Learning):
+    """Read-verify-write of cells outside their window: all, or those of the weights that matter.
+
+    Selective: Z. Yan, X. S. Hu, Y. Shi, "SWIM", DAC 2022 (`select` = sensitivity).
+    """
 
     method: Literal["rvw"]
+    how: Literal["verify", "on_chip"] = "verify"
+    select: RewriteWhich = "all"
+    fraction: float = Field(0.05, gt=0, le=1, description="of the weights, when selected")
+    images: int | None = Field(128, ge=1, description="to select by (None: all)")
+    learn_from: ImageSets = "both"
+    tolerance: list[Annotated[Siemens, Field(gt=0)]] | None = Field(
+        None, description="of each level, lowest first (default: the mapping's)"
+    )
+    tolerance_factor: float = Field(1.0, gt=0, description="times the mapping's tolerance")
     recipe: Recipe = SDR()
     passes: int = Field(3, ge=1, le=10, description="write-verify again for cells that relaxed")
     compensate: bool = Field(
@@ -53,29 +88,75 @@ class RecoverRVW(Recovery):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return ("program", "tune")
+        return ("program",) if self.how == "on_chip" else ("program", "tune")
 
     @property
     def host_pulses(self) -> bool:
-        return True
+        return self.how == "verify"
+
+    @property
+    def looks_at_images(self) -> bool:
+        return self.select in ("errx", "sensitivity", "taylor")
+
+    @model_validator(mode="after")
+    def _belongs(self) -> RecoverRVW:
+        if self.how != "verify":
+            refuse_keys(self, ("recipe", "passes", "compensate"), "how = 'verify'", self.how)
+        if self.select == "all":
+            keys = ("fraction", "images", "learn_from")
+            refuse_keys(self, keys, "a selection such as select = 'errx'", "all")
+        if self.tolerance is not None and self.tolerance_factor != 1.0:
+            raise ValueError("tolerance and tolerance_factor say the same thing; keep one of them")
+        return self
 
 
-class RecoverRSA(Learning):
+class RecoverRSA(Sparse):
     """Random sparse adaptation: train a few digital parameters, the array frozen.
 
     Mohanty et al., IEDM 2017; summed with the array's output as in Charan et al., JxCDC 2020.
     """
 
     method: Literal["rsa"]
-    fraction: float = Field(0.05, gt=0, le=1, description="of each layer's weights")
     gains: bool = Field(False, description="train a digital gain for each column as well")
     label_share: float = Field(
         0.3, ge=0, le=1, description="1: labels alone; below: the rest is distillation; 0: none"
     )
     temperature: float = Field(4.0, gt=0)
+    match: float = Field(0.0, ge=0, description="share of the matching of layer outputs")
+    replacing: bool = Field(
+        False, description="the digital number is the whole weight, not added to the analog one"
+    )
+    switch_off: bool = Field(
+        False, description="RESET the cells of replaced weights, so that they carry no current"
+    )
+    start: Literal["no_effect", "exact", "closed_form"] = Field(
+        "no_effect", description="where the numbers begin; exact: masked weights are put right"
+    )
     epochs: int = Field(40, ge=1)
     learning_rate: float = Field(5e-3, gt=0)
     batch: int = Field(50, ge=1)
+
+    @property
+    def numbers_a_column(self) -> int:
+        return 2 if self.gains else 1
+
+    @property
+    def host_pulses(self) -> bool:
+        return self.switch_off
+
+    @model_validator(mode="after")
+    def _belongs(self) -> RecoverRSA:
+        if self.switch_off and not self.replacing:
+            raise ValueError(
+                "switch_off takes the analog part of a weight away, and an added number needs it; "
+                "set replacing = true as well"
+            )
+        if self.start == "closed_form" and (self.replacing or not self.gains):
+            raise ValueError(
+                "a start from the closed form has gains and adds its numbers to the weights; "
+                "set gains = true and replacing = false"
+            )
+        return self
 
 
 class Finish(Strict):
@@ -89,7 +170,7 @@ class Finish(Strict):
     batch: int = Field(50, ge=1)
 
 
-class RecoverClosedForm(Learning):
+class RecoverClosedForm(Sparse):
     """Gains, biases and a sparse memory by ridge least squares; no labels, no epochs."""
 
     method: Literal["closed_form"]

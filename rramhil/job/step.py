@@ -35,3 +35,13 @@ class StepSettings(Strict):
     def host_pulses(self) -> bool:
         """Whether it sends pulses of [writing]; what the chip writes by itself does not."""
         return False
+
+
+def refuse_keys(step: StepSettings, keys: tuple[str, ...], belongs_to: str, given: str) -> None:
+    """Raise ValueError for the first of `keys` that is set though it means nothing as `given`."""
+    for key in keys:
+        if getattr(step, key) != type(step).model_fields[key].default:
+            raise ValueError(
+                f"{key} belongs to {belongs_to} and means nothing to {given!r}; leave it out, "
+                f"or set {belongs_to.removeprefix('a selection such as ')}"
+            )

@@ -24,9 +24,10 @@ from rramhil.job.file import (
     Trim,
     Tune,
 )
+from rramhil.job.learning import judge
 from rramhil.job.on_chip import write_on_chip
 from rramhil.job.recoveries import Recovery
-from rramhil.job.recovering import judge, recover
+from rramhil.job.recovering import recover
 from rramhil.job.trimming import trim
 from rramhil.job.work import Arrays, Tick, Ticks, Work, note_yield
 from rramhil.tune import GateCurve, SweepPoint, form, gate_curve, gate_sweep

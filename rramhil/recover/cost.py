@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from rramhil.recover.places import Computed, Place
 
+NUMBER_BITS = 32
+"""A trained number is kept as it was trained, in single precision."""
+
 
 @dataclass(frozen=True, slots=True)
 class DigitalCost:
@@ -27,6 +30,11 @@ class DigitalCost:
     def digital_parameters(self) -> int:
         """All trained numbers together."""
         return sum(self.parameters.values())
+
+    @property
+    def memory_bits(self) -> int:
+        """Bits of digital memory: the trained numbers and the indices."""
+        return NUMBER_BITS * self.digital_parameters + self.index_bits
 
     @property
     def sparse_fraction(self) -> float:

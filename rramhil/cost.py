@@ -24,6 +24,7 @@ class Cost(BaseModel):
     resets: int = 0
     forms: int = 0
     reads: int = Field(0, description="cell reads")
+    products: int = Field(0, description="input vectors multiplied by a tile in situ")
     high_voltage_volt_seconds: float = Field(0.0, description="wear: sum of V x width")
     joules_estimate: float = Field(0.0, description="pulses only: sum of V^2 x last G x width")
     read_joules_estimate: float = Field(0.0, description="cells at the read voltage, V^2 G time")

@@ -15,9 +15,11 @@ import torch
 
 from rramhil.device import Floats
 from rramhil.job.file import JobFile
+from rramhil.job.on_array import judge_in_situ
 from rramhil.job.recoveries import ImageSets, Learning, RecoverClosedForm, Sparse
 from rramhil.job.subject import Material, Subject
 from rramhil.job.work import Arrays, Tick, Work
+from rramhil.nn.layers import Product
 from rramhil.nn.network import Images, Matrices, accuracy_of
 from rramhil.recover import loop
 from rramhil.recover.cost import NUMBER_BITS, DigitalCost
@@ -189,16 +191,26 @@ def _courses(history: Floats) -> Arrays:
     }
 
 
-def judge_corrected(work: Work, places: tuple[Place, ...], parameters: Parameters) -> None:
+def judge_corrected(
+    work: Work,
+    places: tuple[Place, ...],
+    parameters: Parameters,
+    array: Computed | None = None,
+    products: Product | None = None,
+) -> None:
     """The accuracy of a second reading with the digital numbers beside it.
 
-    They are kept as arrays `best.PLACE.LAYER`.
+    With `products`: of what the array itself computes, the numbers beside those of `array`. They
+    are kept as arrays `best.PLACE.LAYER`.
     """
     subject = work.subject
-    again = settled_reading(work.device, subject.cells, 0.0)
-    repaired = corrected(places, parameters, held(subject, again))
-    work.accuracy = accuracy_of(subject.network, subject.test, repaired.weights, repaired.biases)
-    work.findings["accuracy"] = work.accuracy
+    if products is not None and array is not None:
+        judge_in_situ(work, products, array, corrected(places, parameters, array))
+    else:
+        again = settled_reading(work.device, subject.cells, 0.0)
+        found = corrected(places, parameters, held(subject, again))
+        work.accuracy = accuracy_of(subject.network, subject.test, found.weights, found.biases)
+        work.findings["accuracy"] = work.accuracy
     for place, tensors in parameters.items():
         for layer, tensor in tensors.items():
             work.arrays[f"best.{place}.{layer}"] = tensor.numpy()

@@ -7,8 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from rramhil.job.adapting import recover_closed_form, recover_rsa
-from rramhil.job.recoveries import RecoverClosedForm, RecoverRSA, RecoverRVW, Recovery
+from rramhil.job.adapting import recover_closed_form, recover_low_rank, recover_rsa
+from rramhil.job.progressing import recover_progressive
+from rramhil.job.recoveries import (
+    RecoverClosedForm,
+    RecoverLowRank,
+    RecoverProgressive,
+    RecoverRSA,
+    RecoverRVW,
+    Recovery,
+)
 from rramhil.job.rewriting import recover_rvw
 from rramhil.job.work import Ticks, Work
 
@@ -18,6 +26,8 @@ METHODS: dict[type[Recovery], Method] = {
     RecoverRVW: recover_rvw,
     RecoverRSA: recover_rsa,
     RecoverClosedForm: recover_closed_form,
+    RecoverLowRank: recover_low_rank,
+    RecoverProgressive: recover_progressive,
 }
 
 

@@ -73,12 +73,12 @@ def test_low_rank_and_sparse_of_as_many_numbers_both_recover(
     for die in range(2):
         array = array_of(die, sigma, stuck_lrs, stuck_hrs)
         thin = low_rank_adaptation(LowRankSettings(seed=die), array)
-        numbers = digital_cost(thin, array, 0, 0, 0).parameters["low_rank"]
+        numbers = digital_cost(thin.places, array, 0, 0, 0).parameters["low_rank"]
         fraction = numbers / mapped().weight_count
         sparse = random_sparse_adaptation(
             RsaSettings(fraction=fraction, gains=True, seed=die), array
         )
-        counted = digital_cost(sparse, array, 0, 0, 0).parameters["sparse"]
+        counted = digital_cost(sparse.places, array, 0, 0, 0).parameters["sparse"]
         assert numbers - 3 <= counted <= numbers
         lost["before"].append(ideal - accuracy(array))
         lost["low_rank"].append(ideal - accuracy(recovered(thin, array)))
@@ -118,7 +118,7 @@ def test_stopping_and_resuming_changes_nothing() -> None:
 
 def test_every_number_is_counted_and_a_rank_too_high_is_refused() -> None:
     array = array_of(0, 0.5)
-    cost = digital_cost(low_rank_adaptation(SHORT, array), array, 900, 900, 150)
+    cost = digital_cost(low_rank_adaptation(SHORT, array).places, array, 900, 900, 150)
     thin = 2 * ((64 + 128) + (128 + 64) + (64 + 10))
     assert cost.parameters == {"low_rank": thin, "gains": 202, "biases": 202}
     assert cost.index_bits == 0

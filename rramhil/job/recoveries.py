@@ -6,7 +6,7 @@ A method is a class here (or in a file beside this one), named in `Recover`, and
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -246,3 +246,9 @@ Recover = Annotated[
     RecoverRVW | RecoverRSA | RecoverClosedForm | RecoverLowRank | RecoverProgressive,
     Field(discriminator="method"),
 ]
+
+
+def methods() -> dict[str, type[Recovery]]:
+    """The settings of each method by its name, as a job file calls it."""
+    union, *_ = get_args(Recover)
+    return {get_args(kind.model_fields["method"].annotation)[0]: kind for kind in get_args(union)}

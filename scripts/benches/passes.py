@@ -49,7 +49,7 @@ def _one_die(die: int, setting: dict[str, object]) -> RunResult:
     steps = [
         step.model_copy(update=setting) if isinstance(step, RecoverRVW) else step
         for step in job.steps
-        if step.do != "report" and getattr(step, "method", "") != "rsa"
+        if step.do != "report" and getattr(step, "method", "rvw") == "rvw"
     ]
     job = job.model_copy(update={"seed": die, "steps": steps})
     address = f"{job.device.address}?die={die}&seed={die}"

@@ -27,6 +27,7 @@ class Cost(BaseModel):
         0, description="of the pulses, those that the chip chose: no joules and no wear known"
     )
     reads: int = Field(0, description="cell reads")
+    products: int = Field(0, description="input vectors multiplied by a tile in situ")
     high_voltage_volt_seconds: float = Field(0.0, description="wear: sum of V x width")
     joules_estimate: float = Field(0.0, description="pulses only: sum of V^2 x last G x width")
     read_joules_estimate: float = Field(0.0, description="cells at the read voltage, V^2 G time")

@@ -184,6 +184,7 @@ class Session:
             high_voltage_volt_seconds=totals.volt_seconds,
             joules_estimate=totals.joules,
             read_joules_estimate=totals.read_joules,
+            products=totals.products,
             product_joules_estimate=totals.product_joules,
             **work.digital,
         )

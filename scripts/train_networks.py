@@ -1,4 +1,4 @@
-"""Train a network of fixtures/networks: digits, lenet5-mnist, lenet5-fashion or resnet20-cifar.
+"""Train a network of fixtures/networks, by its name.
 
     python scripts/train_networks.py digits
     python scripts/train_networks.py lenet5-mnist --data FOLDER
@@ -85,6 +85,12 @@ class Plan:
 
 PLANS = {
     "digits": Plan("digits", DIGITS, Recipe(epochs=60, learning_rate=3e-3, batch=50)),
+    "digits-ternary": Plan(
+        "digits",
+        DIGITS,
+        Recipe(60, 3e-3, batch=50, weight_noise=0.1, ternary=True),
+        "column",
+    ),
     "lenet5-mnist": Plan("mnist", LENET5, Recipe(epochs=6, learning_rate=3e-3, batch=128)),
     "lenet5-fashion": Plan(
         "fashion-mnist",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,15 +20,19 @@ from rramhil.job.learning import (
     note_digital,
     updates_of,
 )
-from rramhil.job.recoveries import RecoverClosedForm, RecoverRSA
+from rramhil.job.on_array import measured_once, products_of
+from rramhil.job.recoveries import RecoverClosedForm, RecoverLowRank, RecoverRSA
 from rramhil.job.work import Tick, Ticks, Work
-from rramhil.nn.network import Images, Network
+from rramhil.nn.layers import Product
+from rramhil.nn.network import Images
 from rramhil.recover import closed_form
 from rramhil.recover.choosing import choose_mask
 from rramhil.recover.cost import digital_cost
 from rramhil.recover.loop import Recovery, Schedule, best_epoch, best_parameters
 from rramhil.recover.losses import distillation
+from rramhil.recover.low_rank import LowRankSettings, low_rank_adaptation
 from rramhil.recover.masks import Mask
+from rramhil.recover.on_array import by_array
 from rramhil.recover.places import (
     Biases,
     ColumnGains,
@@ -60,9 +65,11 @@ def recover_rsa(work: Work, step: RecoverRSA, generator: np.random.Generator) ->
         yield Tick(0, total, f"switching the cells of {len(mask)} weights off")
         array = held(subject, _switched_off(work, mask, step.delay))
     recovery = random_sparse_adaptation(settings, array, mask)
-    start = _start(step, work.subject.network, array, mask, images, settings.seed)
+    products = products_of(work) if step.products == "array" else None
+    start = _start(step, work, array, mask, images, settings.seed, products)
+    recovery = in_loop(recovery, array, products)
     last = yield from epochs(work, recovery, array, images, start, total=total)
-    judge_corrected(work, recovery.places, best_parameters(recovery, array, last))
+    judge_corrected(work, recovery.places, best_parameters(recovery, array, last), array, products)
     labels = len(images) if recovery.loss.asks_labels else 0
     price = digital_cost(recovery.places, array, len(images), labels, len(subject.validation))
     note_digital(work, price, updates_of(recovery.schedule, len(images)))
@@ -85,16 +92,30 @@ def _settings(step: RecoverRSA, seed: int) -> RsaSettings:
     )
 
 
+def in_loop(recovery: Recovery, array: Computed, products: Product | None) -> Recovery:
+    """`recovery` with forward passes by `products` measured on the array, where there are any."""
+    if products is None:
+        return recovery
+    return replace(recovery, forward=by_array(array, products))
+
+
 def _start(
-    step: RecoverRSA, network: Network, array: Computed, mask: Mask, images: Images, seed: int
+    step: RecoverRSA,
+    work: Work,
+    array: Computed,
+    mask: Mask,
+    images: Images,
+    seed: int,
+    products: Product | None,
 ) -> Parameters | None:
     """Where the numbers begin; None: without effect."""
     if step.start == "no_effect":
         return None
+    network = work.subject.network
     parameters = closed_form.start_parameters(network, array, mask)
     if step.start == "closed_form":
-        ridge = closed_form.Ridge(seed=seed)
-        for _ in closed_form.fit(network, array, mask, images, ridge, parameters):
+        ridge, once = closed_form.Ridge(seed=seed), kept(work, products)
+        for _ in closed_form.fit(network, array, mask, images, ridge, parameters, once):
             pass
     if step.replacing:
         parameters[ReplacingMemory.name] = masked(network.weights, mask)
@@ -124,12 +145,48 @@ def _switched_off(work: Work, mask: Mask, delay: float) -> Floats:
     return work.arrays["siemens"]
 
 
+def recover_low_rank(work: Work, step: RecoverLowRank, generator: np.random.Generator) -> Ticks:
+    """Train two thin matrices beside each layer on what the cells hold; no cell is written."""
+    subject, total = work.subject, step.epochs + 1
+    images = images_of(work, step)
+    yield Tick(0, total, f"reading {subject.cells.size} cells")
+    array = held(subject, first_reading(work, step.delay))
+    products = products_of(work) if step.products == "array" else None
+    settings = LowRankSettings(
+        rank=step.rank,
+        gains=step.gains,
+        label_share=step.label_share,
+        temperature=step.temperature,
+        matching=step.match,
+        epochs=step.epochs,
+        learning_rate=step.learning_rate,
+        batch=step.batch,
+        seed=int(generator.integers(2**31)),
+    )
+    recovery = in_loop(low_rank_adaptation(settings, array), array, products)
+    last = yield from epochs(work, recovery, array, images, total=total)
+    judge_corrected(work, recovery.places, best_parameters(recovery, array, last), array, products)
+    labels = len(images) if recovery.loss.asks_labels else 0
+    price = digital_cost(recovery.places, array, len(images), labels, len(subject.validation))
+    note_digital(work, price, updates_of(recovery.schedule, len(images)))
+    work.findings |= {
+        "best_epoch": best_epoch(last),
+        "low_rank_parameters": price.parameters["low_rank"],
+    }
+    yield Tick(total, total, f"accuracy {work.accuracy:.2%}")
+
+
+def kept(work: Work, products: Product | None) -> Product | None:
+    """`products` measured once for each layer, also by a step that goes on after a stop."""
+    return None if products is None else measured_once(work, products)
+
+
 def recover_closed_form(
     work: Work, step: RecoverClosedForm, generator: np.random.Generator
 ) -> Ticks:
     """Solve gains, biases and a sparse memory, layer by layer; then distil, if asked to.
 
-    A stopped step solves again from its own reading: that takes less than a second.
+    A stopped step solves again from its own reading and products: that takes less than a second.
     """
     subject, seed = work.subject, int(generator.integers(2**31))
     images, layers = images_of(work, step), len(subject.network.card.layers)
@@ -139,19 +196,22 @@ def recover_closed_form(
     mask = choose_mask(step.mask, step.fraction, subject.network, array, images, seed)
     parameters = closed_form.start_parameters(subject.network, array, mask)
     ridge = closed_form.Ridge(strength=step.ridge, seed=seed)
-    fitted = []
-    for layer in closed_form.fit(subject.network, array, mask, images, ridge, parameters):
+    products = products_of(work) if step.products == "array" else None
+    once, fitted = kept(work, products), []
+    for layer in closed_form.fit(subject.network, array, mask, images, ridge, parameters, once):
         fitted.append(layer)
         text = f"{layer.layer}: {layer.error_before:.1%} of the variance wrong, now "
         yield Tick(len(fitted), total, f"{text}{layer.error_after:.1%}")
     places: tuple[Place, ...] = (ColumnGains(), SparseMemory(mask), Biases())
     learnt, validation, updates = len(images), 0, 1
     if step.finish is not None:
-        parameters, more = yield from _finished(work, step, places, array, parameters, seed, total)
+        parameters, more = yield from _finished(
+            work, step, places, array, parameters, seed, total, products
+        )
         taken = ((step.learn_from, learnt), (step.finish.learn_from, more))
         learnt, validation = distinct_images(subject, *taken), len(subject.validation)
         updates += step.finish.epochs * math.ceil(more / step.finish.batch)
-    judge_corrected(work, places, parameters)
+    judge_corrected(work, places, parameters, array, products)
     note_digital(work, digital_cost(places, array, learnt, 0, validation), updates)
     work.arrays |= {
         "error_before": np.array([layer.error_before for layer in fitted]),
@@ -168,6 +228,7 @@ def _finished(
     start: Parameters,
     seed: int,
     total: int,
+    products: Product | None,
 ) -> Generator[Tick, None, tuple[Parameters, int]]:
     """Distil on from `start`, label-free: the best parameters, and how many images it took."""
     finish, subject = step.finish, work.subject
@@ -179,6 +240,7 @@ def _finished(
         distillation(finish.temperature, 0.0),
         Schedule(finish.epochs, finish.learning_rate, finish.batch, seed),
     )
+    recovery = in_loop(recovery, array, products)
     done = total - 1 - finish.epochs
     last = yield from epochs(work, recovery, array, images, start, done, total)
     work.findings |= {"best_epoch": best_epoch(last)}

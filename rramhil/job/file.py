@@ -221,9 +221,13 @@ class Trim(StepSettings):
 
 
 class Evaluate(StepSettings):
-    """Accuracy on the test images from conductances read `delay` after the last write."""
+    """Accuracy on the test images from conductances read `delay` after the last write.
+
+    `how` in_situ: from products that the array computes itself.
+    """
 
     do: Literal["evaluate"]
+    how: Literal["readback", "in_situ"] = "readback"
     delay: Delay = 1.0
 
     @property

@@ -16,15 +16,17 @@ import torch
 from rramhil.device import Floats
 from rramhil.job.after_care import Care, Recalibrate, Watch
 from rramhil.job.file import JobFile
+from rramhil.job.on_array import judge_in_situ
 from rramhil.job.recoveries import ImageSets, Learning, RecoverAuto, RecoverClosedForm, Sparse
 from rramhil.job.subject import Material, Subject
 from rramhil.job.work import Arrays, Tick, Work
+from rramhil.nn.layers import Product
 from rramhil.nn.network import Images, Matrices, accuracy_of
 from rramhil.recover import loop
 from rramhil.recover.correction import Correction
 from rramhil.recover.cost import NUMBER_BITS, DigitalCost
 from rramhil.recover.loop import Checkpoint, Schedule, adapt
-from rramhil.recover.places import Computed, Parameters, Place
+from rramhil.recover.places import Computed, Parameters, Place, corrected
 from rramhil.schema import FileError
 from rramhil.verify import settled_reading
 
@@ -196,13 +198,23 @@ def _courses(history: Floats) -> Arrays:
     }
 
 
-def judge_corrected(work: Work, places: tuple[Place, ...], parameters: Parameters) -> None:
+def judge_corrected(
+    work: Work,
+    places: tuple[Place, ...],
+    parameters: Parameters,
+    array: Computed | None = None,
+    products: Product | None = None,
+) -> None:
     """The accuracy of a second reading with the digital numbers beside it.
 
-    They are kept for the steps that follow, and as arrays `best.PLACE.LAYER`.
+    They are kept for the steps that follow, and as arrays `best.PLACE.LAYER`. With `products`: of
+    what the array itself computes, the numbers beside those of `array`.
     """
     work.keep(Correction.of(places, parameters))
-    judge(work, settled_reading(work.device, work.subject.cells, 0.0))
+    if products is not None and array is not None:
+        judge_in_situ(work, products, array, corrected(places, parameters, array))
+    else:
+        judge(work, settled_reading(work.device, work.subject.cells, 0.0))
     for place, tensors in parameters.items():
         for layer, tensor in tensors.items():
             work.arrays[f"best.{place}.{layer}"] = tensor.numpy()

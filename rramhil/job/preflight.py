@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from rramhil.device import Kind, PulseLimits, Range, Refused, Spec
 from rramhil.job.file import (
     Characterise,
+    Evaluate,
     Form,
     JobFile,
     MappingTable,
@@ -21,8 +22,9 @@ from rramhil.job.file import (
     Trim,
     Tune,
 )
+from rramhil.job.on_array import check_products
 from rramhil.job.on_chip import check_on_chip
-from rramhil.job.recoveries import RecoverAuto, RecoverRSA, RecoverRVW
+from rramhil.job.recoveries import RecoverAuto, RecoverProgressive, RecoverRSA, RecoverRVW
 from rramhil.trim import check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
@@ -42,6 +44,8 @@ def preflight(job: JobFile, spec: Spec) -> None:
         _check_bias(job.writing, limits)
     for name, step in zip(job.step_names(), job.steps, strict=True):
         where = f"step {name!r}"
+        if getattr(step, "products", None) == "array":
+            check_products(spec, where, 'set products = "readback"')
         match step:
             case Scan():
                 _check_scan(step, where, limits)
@@ -59,6 +63,10 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 _check_recipe(step.recipe, f"{where}: recipe", limits)
             case RecoverRVW():
                 _check_rvw(step, job.mapping, where, limits)
+            case RecoverProgressive(how="verify"):
+                _check_recipe(step.recipe, f"{where}: recipe", limits)
+            case Evaluate(how="in_situ"):
+                check_products(spec, where, 'set how = "readback"')
             case RecoverRSA(switch_off=True):
                 _check_switch_off(job.mapping, where, limits)
 

@@ -18,6 +18,7 @@ from rramhil.verify import SDR, Recipe
 from rramhil.words import nearest
 
 ImageSets = Literal["calibration", "train", "both"]
+Products = Literal["readback", "array"]
 
 
 class Recovery(StepSettings):
@@ -136,6 +137,7 @@ class RecoverRSA(Sparse):
     start: Literal["no_effect", "exact", "closed_form"] = Field(
         "no_effect", description="where the numbers begin; exact: masked weights are put right"
     )
+    products: Products = Field("readback", description="array: forward passes in situ")
     epochs: int = Field(40, ge=1)
     learning_rate: float = Field(5e-3, gt=0)
     batch: int = Field(50, ge=1)
@@ -183,7 +185,7 @@ class RecoverClosedForm(Sparse):
     images: int | None = Field(128, ge=1, description="how many (None: all)")
     learn_from: ImageSets = "both"
     ridge: float = Field(0.03, gt=0, description="strength, as a share of each second moment")
-    products: Literal["readback"] = "readback"
+    products: Products = Field("readback", description="array: measured, also to judge by")
     finish: Finish | None = None
 
 
@@ -270,8 +272,65 @@ class RecoverAuto(Recovery):
         return any(rung.rewrite for rung in self.chosen_rungs())
 
 
+class RecoverLowRank(Learning):
+    """Two thin digital matrices beside each layer, its gains and its biases; no cell is written.
+
+    W. Dong et al., "Efficient calibration for RRAM-based in-memory computing using DoRA", 2025.
+    """
+
+    method: Literal["low_rank"]
+    rank: int = Field(2, ge=1, description="of each layer's correction")
+    gains: bool = Field(True, description="train a digital gain for each column as well")
+    label_share: float = Field(
+        0.3, ge=0, le=1, description="1: labels alone; below: the rest is distillation; 0: none"
+    )
+    temperature: float = Field(4.0, gt=0)
+    match: float = Field(0.3, ge=0, description="share of the matching of layer outputs")
+    products: Products = Field("readback", description="array: forward passes in situ")
+    epochs: int = Field(40, ge=1)
+    learning_rate: float = Field(5e-3, gt=0)
+    batch: int = Field(50, ge=1)
+
+
+class RecoverProgressive(Learning):
+    """Layer after layer: measured, the layers behind trained on it, the next one written.
+
+    W. Wan et al., Nature 608, 504 (2022), chip-in-the-loop progressive fine-tuning.
+    """
+
+    method: Literal["progressive"]
+    how: Literal["open_loop", "verify"] = Field("open_loop", description="later layers' writes")
+    recipe: Recipe = SDR()
+    products: Products = Field("readback", description="array: measured, also to judge by")
+    affine: bool = Field(True, description="a digital gain and offset for each measured column")
+    label_share: float = Field(
+        0.3, ge=0, le=1, description="1: labels alone; below: the rest is distillation; 0: none"
+    )
+    temperature: float = Field(4.0, gt=0)
+    weight_noise: float = Field(
+        0.1, ge=0, le=1, description="of weights not written yet, of their layer's largest"
+    )
+    epochs: int = Field(10, ge=1, description="behind each layer")
+    learning_rate: float = Field(3e-3, gt=0)
+    batch: int = Field(50, ge=1)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("program", "tune")
+
+    @property
+    def host_pulses(self) -> bool:
+        return True
+
+    @model_validator(mode="after")
+    def _belongs(self) -> RecoverProgressive:
+        if self.how != "verify":
+            refuse_keys(self, ("recipe",), "how = 'verify'", self.how)
+        return self
+
+
 Recover = Annotated[
-    RecoverRVW | RecoverRSA | RecoverClosedForm | RecoverAuto,
+    RecoverRVW | RecoverRSA | RecoverClosedForm | RecoverLowRank | RecoverProgressive | RecoverAuto,
     Field(discriminator="method"),
 ]
 

@@ -7,9 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from rramhil.job.adapting import recover_closed_form, recover_rsa
+from rramhil.job.adapting import recover_closed_form, recover_low_rank, recover_rsa
 from rramhil.job.climbing import climb
-from rramhil.job.recoveries import RecoverAuto, RecoverClosedForm, RecoverRSA, RecoverRVW, Recovery
+from rramhil.job.progressing import recover_progressive
+from rramhil.job.recoveries import (
+    RecoverAuto,
+    RecoverClosedForm,
+    RecoverLowRank,
+    RecoverProgressive,
+    RecoverRSA,
+    RecoverRVW,
+    Recovery,
+)
 from rramhil.job.rewriting import recover_rvw
 from rramhil.job.work import Ticks, Work
 
@@ -19,6 +28,8 @@ METHODS: dict[type[Recovery], Method] = {
     RecoverRVW: recover_rvw,
     RecoverRSA: recover_rsa,
     RecoverClosedForm: recover_closed_form,
+    RecoverLowRank: recover_low_rank,
+    RecoverProgressive: recover_progressive,
     RecoverAuto: climb,
 }
 

@@ -27,6 +27,7 @@ from rramhil.job.file import (
     Tune,
 )
 from rramhil.job.learning import judge
+from rramhil.job.on_array import judge_in_situ, products_of
 from rramhil.job.on_chip import write_on_chip
 from rramhil.job.recoveries import Recovery
 from rramhil.job.recovering import recover
@@ -228,7 +229,13 @@ def first_program(work: Work, step: Program) -> Ticks:
 
 
 def evaluate(work: Work, step: Evaluate) -> Ticks:
-    """Test accuracy from a reading of the cells `delay` after the last write."""
+    """Test accuracy `delay` after the last write: from a reading of the cells, or in situ."""
+    if step.how == "in_situ":
+        yield Tick(0, 1, f"{len(work.subject.test)} test images on the array")
+        work.device.clock.sleep(step.delay)
+        judge_in_situ(work, products_of(work))
+        yield Tick(1, 1, f"accuracy in situ {work.accuracy:.2%}")
+        return
     yield Tick(0, 2, f"reading {work.subject.cells.size} cells")
     siemens = settled_reading(work.device, work.subject.cells, step.delay)
     yield Tick(1, 2, f"{len(work.subject.test)} test images")

@@ -43,6 +43,14 @@ class MappedLayer:
         measured = np.asarray(siemens, dtype=np.float64).reshape(self.cells.shape)
         return np.asarray(self.scheme.decode(measured, self.levels) * self.scale)
 
+    def targets(self, weights: ArrayLike) -> Floats:
+        """Target siemens, (rows, physical columns), of other weights (rows, columns) at the same
+        scale: clipped and on levels. Raises ValueError for another shape."""
+        matrix = _matrix(self.name, weights)
+        if matrix.shape != self.shape:
+            raise ValueError(f"layer {self.name} has shape {self.shape}, not {matrix.shape}")
+        return self.scheme.encode(np.clip(matrix / self.scale, -1, 1), self.levels)
+
     def ideal_weights(self) -> Weights:
         """What the targets stand for: clipped and on levels, with no error of the array."""
         return self.weights_from(self.siemens)

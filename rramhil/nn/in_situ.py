@@ -4,7 +4,8 @@ Activations go in as codes, what comes out is turned into sums of weight times a
 scheme of the mapping, and bias, activation and pooling are digital:
 
     ranges = activation_ranges(network, calibration_images)
-    logits = logits_in_situ(network, mapped, images, ranges, device.mvm, device.spec)
+    product = array_product(mapped, ranges, whole_tile(device.mvm, device.spec.rows), device.spec)
+    logits = logits_by(network, images, biased(product, network.biases))
 
 An activation above its layer's range is cut there, as a driver that saturates does it; ranges come
 from calibration images, never from the test images. How a macro reads an input code is in
@@ -23,8 +24,8 @@ from torch import Tensor
 
 from rramhil.device import Ints, Refused, Spec
 from rramhil.mapping.network import MappedLayer, MappedNetwork
-from rramhil.nn.layers import Layer, by_weights, last_of, output_shape, walk
-from rramhil.nn.network import Images, Network
+from rramhil.nn.layers import Layer, Product, biased, by_weights, output_shape, walk
+from rramhil.nn.network import Images, Network, logits_by
 
 BlockProduct = Callable[[int, Ints, Ints, Ints], Ints]
 """(tile, codes (batch, rows), rows, columns) -> sums (batch, columns)"""
@@ -53,6 +54,40 @@ def activation_ranges(network: Network, images: Images, batch: int = 500) -> dic
     return ranges
 
 
+def array_product(
+    mapped: MappedNetwork,
+    ranges: Mapping[str, float],
+    product: BlockProduct,
+    spec: Spec,
+    batch: int = 100,
+) -> Product:
+    """Each layer's products as the array itself computes them, without bias.
+
+    `ranges`: the input that a full code stands for, by layer (see `activation_ranges`). `batch`:
+    images at a time, which bounds the memory. No gradient comes through. Raises `Refused` on a
+    die without a product, and when asked for a layer whose inputs are negative.
+    """
+    limits = spec.mvm
+    if limits is None:
+        raise Refused(f"{spec.model} computes no product; evaluate from conductances instead")
+    highest = 2**limits.input_bits - 1
+    per_code = np.float32(limits.amps_per_code / spec.reading.volts)
+    cells = {layer.name: layer for layer in mapped.layers}
+
+    def some(layer: Layer, inputs: Tensor) -> Tensor:
+        own, unit = cells[layer.name], ranges[layer.name] / highest
+        codes = _codes(layer, inputs.numpy(), unit, highest)
+        sums = _sums(own, codes, product)
+        sums *= per_code
+        outputs = _weighted(own, sums, codes) * (own.scale * unit).astype(np.float32)
+        return _as_maps(layer, torch.from_numpy(outputs), inputs)
+
+    def on_array(layer: Layer, inputs: Tensor) -> Tensor:
+        return torch.cat([some(layer, part) for part in torch.split(inputs.detach(), batch)])
+
+    return on_array
+
+
 def logits_in_situ(
     network: Network,
     mapped: MappedNetwork,
@@ -64,30 +99,10 @@ def logits_in_situ(
 ) -> Tensor:
     """Logits (n, classes) of `images` with every product computed by `product` on the array.
 
-    Raises `Refused` on a die without a product, or where a layer's input would be negative.
+    Raises as `array_product` does, and ValueError for images of another shape.
     """
-    limits = spec.mvm
-    if limits is None:
-        raise Refused(f"{spec.model} computes no product; evaluate from conductances instead")
-    highest = 2**limits.input_bits - 1
-    per_code = np.float32(limits.amps_per_code / spec.reading.volts)
-    cells = {layer.name: layer for layer in mapped.layers}
-
-    def on_array(layer: Layer, inputs: Tensor) -> Tensor:
-        own, unit = cells[layer.name], ranges[layer.name] / highest
-        codes = _codes(layer, inputs.numpy(), unit, highest)
-        sums = _sums(own, codes, product)
-        sums *= per_code
-        outputs = _weighted(own, sums, codes) * (own.scale * unit).astype(np.float32)
-        outputs += network.biases[layer.name].numpy()
-        return _as_maps(layer, torch.from_numpy(outputs), inputs)
-
-    with torch.no_grad():
-        parts = [
-            last_of(walk(network.card.layers, part.pixels, on_array))
-            for part in images.batches(batch)
-        ]
-    return torch.cat(parts)
+    products = array_product(mapped, ranges, product, spec, batch)
+    return logits_by(network, images, biased(products, network.biases), batch)
 
 
 def _codes(layer: Layer, values: NDArray[np.float32], unit: float, highest: int) -> Ints:

@@ -157,6 +157,20 @@ def by_weights(weights: Mapping[str, Tensor], biases: Mapping[str, Tensor]) -> P
     return product
 
 
+def biased(products: Product, biases: Mapping[str, Tensor]) -> Product:
+    """`products` (without bias) and the biases (outputs,) of each layer added to them."""
+
+    def product(layer: Layer, inputs: Tensor) -> Tensor:
+        return products(layer, inputs) + for_columns(layer, biases[layer.name])
+
+    return product
+
+
+def for_columns(layer: Layer, values: Tensor) -> Tensor:
+    """Numbers (outputs,) shaped so that they meet the columns of a layer's outputs."""
+    return values.reshape(-1, 1, 1) if layer.kind == "convolution" else values
+
+
 def forward(
     layers: tuple[Layer, ...],
     pixels: Tensor,

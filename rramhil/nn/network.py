@@ -143,8 +143,16 @@ def accuracy_of(
     biases: Mapping[str, Tensor] | None = None,
 ) -> float:
     """Fraction of `images` classified as labelled (see `logits_of`)."""
-    hits = logits_of(network, images, weights, biases).argmax(1) == images.labels
-    return float(hits.sum()) / len(images)
+    return _share_right(logits_of(network, images, weights, biases), images)
+
+
+def accuracy_by(network: Network, images: Images, product: Product) -> float:
+    """Fraction of `images` classified as labelled, each layer by `product`."""
+    return _share_right(logits_by(network, images, product), images)
+
+
+def _share_right(logits: Tensor, images: Images) -> float:
+    return float((logits.argmax(1) == images.labels).sum()) / len(images)
 
 
 def save_network(network: Network, path: Path) -> None:

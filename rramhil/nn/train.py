@@ -19,6 +19,7 @@ from torch.nn import functional
 from rramhil.nn.augment import moved_images
 from rramhil.nn.layers import Layer, forward
 from rramhil.nn.network import Images, Matrices
+from rramhil.nn.ternary import ternary
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Recipe:
 
     `shift`: each image is moved by up to so many pixels each way, and with `mirror` half of them
     are turned left to right, anew in each epoch.
+    `ternary`: with weights of three values a column (`rramhil.nn.ternary`), straight through.
     """
 
     epochs: int
@@ -37,6 +39,7 @@ class Recipe:
     weight_noise: float = 0.0
     shift: int = 0
     mirror: bool = False
+    ternary: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,7 +79,8 @@ def train(
             chosen = order[start : start + recipe.batch]
             for group in optimiser.param_groups:
                 group["lr"] = recipe.learning_rate * warm_cosine(step / steps, recipe.warm_up)
-            noisy = {n: _noisy(w, recipe.weight_noise, generator) for n, w in weights.items()}
+            held = {n: ternary(w) for n, w in weights.items()} if recipe.ternary else weights
+            noisy = {n: _noisy(w, recipe.weight_noise, generator) for n, w in held.items()}
             pixels = _moved(images.pixels[chosen], recipe, generator)
             logits = forward(layers, pixels, noisy, biases)
             loss = functional.cross_entropy(logits, images.labels[chosen])
@@ -85,7 +89,8 @@ def train(
             optimiser.step()
             losses.append(loss.item())
             step += 1
-        yield TrainingEpoch(float(np.mean(losses)), _copies(weights), _copies(biases))
+        held = {n: ternary(w) for n, w in weights.items()} if recipe.ternary else weights
+        yield TrainingEpoch(float(np.mean(losses)), _copies(held), _copies(biases))
 
 
 def warm_cosine(progress: float, warm_up: float) -> float:

@@ -25,6 +25,7 @@ from rramhil.nn.layers import (
     Layer,
     Product,
     by_weights,
+    for_columns,
     product_of,
     unrolled,
     walk,
@@ -155,8 +156,7 @@ class _Layer:
     def corrected(self, values: Tensor, raw: Tensor) -> Tensor:
         """g (x W) + x D + b from the layer's inputs and its products on the array."""
         digital = product_of(self.layer, values, self.memory, self.biases)
-        columns = (-1, 1, 1) if self.layer.kind == "convolution" else (-1,)
-        return raw * self.gains.reshape(columns) + digital
+        return raw * for_columns(self.layer, self.gains) + digital
 
     def fit(
         self, values: Tensor, raw: Tensor, wanted: Tensor, ridge: Ridge, random: np.random.Generator
@@ -181,6 +181,32 @@ class _Layer:
 
     def _given(self, x: Tensor, y: Tensor) -> Tensor:
         return y * self.gains + x @ self.memory.double() + self.biases
+
+
+def fit_affine(
+    layer: Layer,
+    values: Tensor,
+    raw: Tensor,
+    wanted: Tensor,
+    biases: Tensor,
+    ridge: Ridge,
+) -> tuple[Tensor, Tensor]:
+    """Gains and biases (columns,) with which `raw` comes nearest to `wanted`, and nothing else.
+
+    `values`: what went into the layer, `raw`: its products as measured, `wanted`: products and
+    biases as they should be; the ridge pulls to gain 1 and `biases`.
+    """
+    own = _Layer(
+        layer=layer,
+        entries=torch.zeros(0, dtype=torch.int64),
+        shape=(layer.rows, layer.outputs),
+        array_bias=biases,
+        gains=torch.ones(layer.outputs),
+        sparse=torch.zeros(0),
+        biases=biases.clone(),
+    )
+    own.fit(values, raw, wanted, ridge, np.random.default_rng(ridge.seed))
+    return own.gains, own.biases
 
 
 def _sample(count: int, most: int, random: np.random.Generator) -> Ints:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from numpy.typing import ArrayLike
@@ -24,10 +24,15 @@ Parameters = dict[str, Matrices]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Computed:
-    """What the network is computed with: matrices (rows, columns) and biases (columns,)."""
+    """What the network is computed with: matrices (rows, columns) and biases (columns,).
+
+    `gains` (columns,): factors by which what the array itself gives has been multiplied, for the
+    layers that have any. What `weights` has beyond gain times the array's own is digital.
+    """
 
     weights: Matrices
     biases: Matrices
+    gains: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def from_readback(network: Network, weights: Mapping[str, ArrayLike]) -> Computed:
@@ -85,7 +90,7 @@ class SparseMemory(Place):
             index = torch.from_numpy(self.mask.entries[name])
             added = weight.reshape(-1).index_add(0, index, parameters[name])
             weights[name] = added.reshape(weight.shape)
-        return Computed(weights, computed.biases)
+        return replace(computed, weights=weights)
 
     @property
     def index_bits(self) -> int:
@@ -115,11 +120,51 @@ class ReplacingMemory(Place):
             index = torch.from_numpy(self.mask.entries[name])
             change = parameters[name] - self.known[name]
             weights[name] = weight.reshape(-1).index_add(0, index, change).reshape(weight.shape)
-        return Computed(weights, computed.biases)
+        return replace(computed, weights=weights)
 
     @property
     def index_bits(self) -> int:
         return self.mask.index_bits
+
+
+class LowRank(Place):
+    """A (rows, rank) times B (rank, columns) added to each layer's matrix: two thin products.
+
+    E. J. Hu et al., "LoRA", ICLR 2022. With `ColumnGains` behind it the gains are the magnitudes
+    of S.-Y. Liu et al., "DoRA", ICML 2024, without their division by the column's length. B
+    starts at 0, A is drawn from `seed` with variance 1 / rows; a layer's parameters are one
+    tensor (rows + columns, rank), A above B transposed. Raises ValueError for a rank below 1, and
+    from `start` where a layer has fewer weights than the two factors would.
+    """
+
+    name = "low_rank"
+
+    def __init__(self, rank: int, seed: int) -> None:
+        if rank < 1:
+            raise ValueError(f"a low-rank correction needs a rank of at least 1, not {rank}")
+        self.rank, self.seed = rank, seed
+
+    def start(self, array: Computed) -> Matrices:
+        generator = torch.Generator().manual_seed(self.seed)
+        factors = {}
+        for name, weight in array.weights.items():
+            rows, columns = weight.shape
+            most = (weight.numel() - 1) // (rows + columns)
+            if self.rank > most:
+                raise ValueError(
+                    f"rank {self.rank} takes as many numbers as layer {name} has weights, "
+                    f"{rows} x {columns}; give a rank of at most {most}, or a sparse memory"
+                )
+            drawn = torch.randn(rows, self.rank, generator=generator) / rows**0.5
+            factors[name] = torch.cat([drawn, torch.zeros(columns, self.rank)])
+        return factors
+
+    def correct(self, parameters: Mapping[str, Tensor], computed: Computed) -> Computed:
+        weights = {}
+        for name, weight in computed.weights.items():
+            left, right = torch.split(parameters[name], list(weight.shape))
+            weights[name] = weight + left @ right.T
+        return replace(computed, weights=weights)
 
 
 class ColumnGains(Place):
@@ -132,7 +177,10 @@ class ColumnGains(Place):
 
     def correct(self, parameters: Mapping[str, Tensor], computed: Computed) -> Computed:
         scaled = {name: weight * parameters[name] for name, weight in computed.weights.items()}
-        return Computed(scaled, computed.biases)
+        gains = {
+            name: parameters[name] * computed.gains.get(name, 1.0) for name in computed.weights
+        }
+        return replace(computed, weights=scaled, gains=gains)
 
 
 class Biases(Place):
@@ -144,7 +192,7 @@ class Biases(Place):
         return {name: bias.clone() for name, bias in array.biases.items()}
 
     def correct(self, parameters: Mapping[str, Tensor], computed: Computed) -> Computed:
-        return Computed(computed.weights, dict(parameters))
+        return replace(computed, biases=dict(parameters))
 
 
 def masked(weights: Mapping[str, Tensor], mask: Mask) -> Matrices:

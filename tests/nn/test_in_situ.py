@@ -5,21 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from written import LEVELS, conducting
 
 from rramhil.address import open_device
 from rramhil.device import Ints
-from rramhil.mapping import Levels, find_scheme, map_network
-from rramhil.mapping.network import MappedNetwork
+from rramhil.mapping import find_scheme, map_network
 from rramhil.nn.data import load_data
 from rramhil.nn.in_situ import activation_ranges, logits_in_situ, whole_tile
 from rramhil.nn.layers import Layer
 from rramhil.nn.network import Images, Network, images_of, load_network, logits_of
 from rramhil.nn.splits import make_splits
 from rramhil.trim import TrimSettings, read_tile, trim_tile
-from rramhil_drivers.emulator.die import EmulatedDie
-from rramhil_drivers.emulator.pulsed import PulsedCells
-
-LEVELS = Levels(16, 20e-6, 200e-6, 5e-6)
 
 
 def digits() -> tuple[Network, Images, Images]:
@@ -76,20 +72,6 @@ def test_an_exact_array_gives_the_logits_of_the_mapped_weights(
     exact = network.with_weights(mapped.ideal_weights())
     expected = logits_of(network, images, exact)
     assert float((got - expected).abs().max()) < 0.03 * float(expected.abs().max())
-
-
-def conducting(address: str, network: Network) -> tuple[EmulatedDie, MappedNetwork]:
-    """A die that holds the network, each cell just written to its level; a second later."""
-    die = open_device(address)
-    assert isinstance(die, EmulatedDie)
-    assert isinstance(die._cells, PulsedCells)
-    mapped = map_network(network.matrices(), die.spec, LEVELS, find_scheme("two_column"))
-    die.read(mapped.cells)
-    levels = mapped.siemens.astype(np.float32)
-    die._cells.place(mapped.cells, levels, die.clock.now(), die._noise)
-    die._products.forget()
-    die.clock.sleep(1.0)
-    return die, mapped
 
 
 def test_trimmed_columns_bring_a_network_on_the_array_back() -> None:

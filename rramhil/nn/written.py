@@ -74,6 +74,15 @@ def measure_errors(levels: Levels, aimed: Floats, siemens: Floats, good: Bools) 
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Kept:
+    """Cells that read `siemens` (cells,), finite, and are not written again where that is within
+    `spreads` spreads of the target. A write lands about one spread away: it would gain little."""
+
+    siemens: NDArray[np.float64]
+    spreads: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class WrittenNetwork:
     """A mapped network whose cells are written with `errors`.
 
@@ -104,20 +113,39 @@ class WrittenNetwork:
         return np.concatenate(parts)
 
     def landed(
-        self, aimed: NDArray[np.float64], random: np.random.Generator | None
+        self,
+        aimed: NDArray[np.float64],
+        random: np.random.Generator | None,
+        kept: Kept | None = None,
     ) -> NDArray[np.float64]:
-        """Siemens (cells,) of one open-loop write of every cell; without errors if no `random`."""
+        """Siemens (cells,) after one open-loop write of every cell that is not `kept` or stuck.
+
+        Without `random` the writes make no error.
+        """
         siemens = aimed if random is None else self.errors.landed(aimed, random)
+        if kept is not None:
+            siemens = np.where(self.near(kept, aimed), kept.siemens, siemens)
         return np.where(np.isfinite(self.stuck), self.stuck, siemens)
+
+    def near(self, kept: Kept, aimed: NDArray[np.float64]) -> Bools:
+        """Where cells that read `kept.siemens` are near enough to `aimed` to be left alone."""
+        away = np.abs(kept.siemens - aimed)
+        near: Bools = (away <= kept.spreads * self.errors.spread_at(aimed)) & (kept.spreads > 0)
+        return near
 
     def weights_from(self, siemens: NDArray[np.float64]) -> Matrices:
         """Matrices that the conductances `siemens` (cells,) stand for, float32 tensors."""
         weights = self.mapped.weights_from(siemens)
         return {name: from_numpy(w.astype(np.float32)) for name, w in weights.items()}
 
-    def drawn(self, weights: Mapping[str, Tensor], random: np.random.Generator | None) -> Matrices:
+    def drawn(
+        self,
+        weights: Mapping[str, Tensor],
+        random: np.random.Generator | None,
+        kept: Kept | None = None,
+    ) -> Matrices:
         """`weights` as one write of them would leave them; their gradient goes straight through."""
-        held = self.weights_from(self.landed(self.aimed(weights), random))
+        held = self.weights_from(self.landed(self.aimed(weights), random, kept))
         return {name: weight + (held[name] - weight.detach()) for name, weight in weights.items()}
 
     def _by_layer(self, values: NDArray[np.float64]) -> list[NDArray[np.float64]]:

@@ -28,7 +28,7 @@ from pydantic import Field
 from rramhil.device import Device, Floats, Refused
 from rramhil.mapping import filled
 from rramhil.nn.network import Images, Matrices, Network
-from rramhil.nn.written import WrittenNetwork
+from rramhil.nn.written import Kept, WrittenNetwork
 from rramhil.recover.loop import Epoch, Recovery, Schedule, adapt, best, latest
 from rramhil.recover.losses import Loss, distillation, matching
 from rramhil.recover.places import Biases, ColumnGains, Computed, Parameters, Place
@@ -52,7 +52,7 @@ class FineTuneSettings(Strict):
     """`rounds` of writing, `epochs` of training in each; then `refresh_epochs` for the biases.
 
     `sigmas`: a freed cell nearer to its new target than so many measured spreads is left alone
-    (None: 1 for the strategy threshold, 0 for the others). `writes_a_cell`: how often a cell may
+    (None: 0 for rewrite_all, which writes all, and 1 for the others). `writes_a_cell`: how often a cell may
     be written on average; more is refused beforehand. `rank`: halving frees the weights with the
     largest error, or with the largest expected error of the layer's output.
     """
@@ -82,6 +82,13 @@ class FineTuneSettings(Strict):
     def write_rounds(self) -> int:
         """Rounds in which cells are written."""
         return 0 if self.strategy == "biases_and_norms" else self.rounds
+
+    @property
+    def spreads(self) -> float:
+        """How near a cell must be to be left alone, in measured spreads."""
+        if self.sigmas is not None:
+            return self.sigmas
+        return 0.0 if self.strategy == "rewrite_all" else 1.0
 
     def share(self, round_: int) -> float:
         """The share of all weights that halving frees in round `round_` (from 1)."""
@@ -289,7 +296,8 @@ def _train(
     around = settings.strategy in ("threshold", "rewrite_all")
     wanted = array.weights if around else state.wanted
     seed = settings.seed + 7919 * state.round
-    cells = RewrittenCells(chip.written, freed, wanted, not around, seed)
+    kept = Kept(filled(state.siemens, chip.highest), settings.spreads)
+    cells = RewrittenCells(chip.written, freed, wanted, kept, not around, seed)
     schedule = Schedule(settings.epochs, settings.learning_rate, settings.batch, seed)
     recovery = Recovery((cells, Biases()), settings.loss, schedule)
     epoch: Epoch | None = None
@@ -298,12 +306,12 @@ def _train(
         text = f"round {state.round}, epoch {epoch.number}: expects {epoch.validation_accuracy:.2%}"
         yield Progress(state.round, "train", text, state.as_arrays())
     assert state.loop is not None
-    _plan(chip.written, settings, state, freed, latest(recovery, array, state.loop))
+    _plan(chip.written, kept, state, freed, latest(recovery, array, state.loop))
 
 
 def _plan(
     written: WrittenNetwork,
-    settings: FineTuneSettings,
+    kept: Kept,
     state: FineTuning,
     freed: Freed,
     trained: Parameters,
@@ -313,10 +321,7 @@ def _plan(
         state.wanted[name] = torch.where(mask, trained["cells"][name], state.wanted[name])
     state.biases = {n: b.detach().clone() for n, b in trained["biases"].items()}
     aimed = written.aimed(state.wanted)
-    sigmas = settings.sigmas
-    if sigmas is None:
-        sigmas = 1.0 if settings.strategy == "threshold" else 0.0
-    chosen = worth_writing(written, freed, state.siemens, aimed, sigmas)
+    chosen = worth_writing(written, freed, kept, aimed)
     state.aimed = np.where(chosen, aimed, state.aimed)
     state.planned, state.done, state.loop = np.flatnonzero(chosen), 0, None
 

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rramhil.device import Bools, Floats
+from rramhil.device import Bools
 from rramhil.nn.network import Matrices
-from rramhil.nn.written import WrittenNetwork
+from rramhil.nn.written import Kept, WrittenNetwork
 from rramhil.recover.places import Computed, Place
 
 Freed = dict[str, Tensor]
@@ -48,15 +48,22 @@ class RewrittenCells(Place):
     Its parameters are whole matrices, of which only the freed entries count. Training sees a
     fresh draw of the write errors in each step, the same ones whenever an epoch is repeated;
     validation always the same draw. `noisy` False: as if each write landed at its target.
+    `kept`: cells near enough to their targets, which will not be written.
     """
 
     name = "cells"
 
     def __init__(
-        self, written: WrittenNetwork, freed: Freed, wanted: Matrices, noisy: bool, seed: int
+        self,
+        written: WrittenNetwork,
+        freed: Freed,
+        wanted: Matrices,
+        kept: Kept,
+        noisy: bool,
+        seed: int,
     ) -> None:
         self.written, self.freed, self.wanted = written, freed, wanted
-        self.noisy, self.seed = noisy, seed
+        self.kept, self.noisy, self.seed = kept, noisy, seed
         self._random = np.random.default_rng([seed, 0])
 
     def begin(self, epoch: int) -> None:
@@ -66,7 +73,8 @@ class RewrittenCells(Place):
         return {name: weight.detach().clone() for name, weight in self.wanted.items()}
 
     def correct(self, parameters: Mapping[str, Tensor], computed: Computed) -> Computed:
-        drawn = self.written.drawn(parameters, self._random if self.noisy else None)
+        random, kept = (self._random, self.kept) if self.noisy else (None, None)
+        drawn = self.written.drawn(parameters, random, kept)
         weights = {
             name: torch.where(self.freed[name], drawn[name], measured)
             for name, measured in computed.weights.items()
@@ -84,17 +92,7 @@ def cells_of(written: WrittenNetwork, freed: Freed) -> Bools:
 
 
 def worth_writing(
-    written: WrittenNetwork,
-    freed: Freed,
-    measured: Floats,
-    aimed: NDArray[np.float64],
-    sigmas: float,
+    written: WrittenNetwork, freed: Freed, kept: Kept, aimed: NDArray[np.float64]
 ) -> Bools:
-    """Which cells (cells,) of freed weights to write: those off by more than `sigmas` spreads.
-
-    A write that aims at G lands within about one spread of G; a cell that is nearer than that
-    already has little to gain. 0 writes all of them. A cell that cannot be read is written.
-    """
-    away = np.abs(measured.astype(np.float64) - aimed)
-    near: Bools = (away <= sigmas * written.errors.spread_at(aimed)) & (sigmas > 0)
-    return cells_of(written, freed) & ~near
+    """Which cells (cells,) of freed weights to write: those that are not `kept`."""
+    return cells_of(written, freed) & ~written.near(kept, aimed)

@@ -7,13 +7,40 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rramhil.device import Floats
+from rramhil.device import Bools, Floats
 from rramhil.job.subject import Subject
 from rramhil.job.work import Arrays, Tick, Ticks, Work, note_yield
-from rramhil.verify import Counts, Recipe, Round, program, settled_reading
+from rramhil.tune import GateCurve
+from rramhil.verify import Counts, Recipe, Round, Target, program, settled_reading
 
 
-def closed_loop(work: Work, recipe: Recipe, passes: int, delay: float, compensate: bool) -> Ticks:
+@dataclass(frozen=True, eq=False, slots=True)
+class Scope:
+    """Which of the mapped cells a step writes, and half of the window of each in siemens."""
+
+    chosen: Bools
+    tolerance: Floats | None
+
+    @classmethod
+    def everything(cls, subject: Subject) -> Scope:
+        """All mapped cells, with the windows of the mapping."""
+        return cls(np.ones(subject.cells.size, bool), None)
+
+    def target(
+        self, subject: Subject, curve: GateCurve | None, centre: Floats | None = None
+    ) -> Target:
+        """The windows of all mapped cells, as wide as this scope has them."""
+        return subject.target(curve, centre, self.tolerance)
+
+
+def closed_loop(
+    work: Work,
+    recipe: Recipe,
+    passes: int,
+    delay: float,
+    compensate: bool,
+    scope: Scope | None = None,
+) -> Ticks:
     """Write-verify in `passes`, each `delay` after the one before; then read independently.
 
     Cells relax after a write; a later pass takes back those that left their window (iterative
@@ -22,17 +49,19 @@ def closed_loop(work: Work, recipe: Recipe, passes: int, delay: float, compensat
     partners.
     """
     subject, curve = work.subject, work.need_curve()
+    scope = scope or Scope.everything(subject)
     size = subject.cells.size
-    so_far = _Loop.resumed(work.partial, subject)
+    goes_on, kept = "passed" in work.partial, dict(work.partial)
+    so_far = _Loop.resumed(work.partial if goes_on else {}, subject)
     for number in range(so_far.passed, passes):
-        later = number > 0 or bool(work.partial)
+        later = number > 0 or goes_on
         now = recipe.model_copy(update={"first_reset": False}) if later else recipe
-        left = np.flatnonzero(~so_far.given_up)
-        target = subject.target(curve, so_far.centre).take(left)
+        left = np.flatnonzero(scope.chosen & ~so_far.given_up)
+        target = scope.target(subject, curve, so_far.centre).take(left)
         sets, resets = so_far.sets.copy(), so_far.resets.copy()
         for round_ in program(work.device, subject.cells[left], target, now, work.job.writing):
             so_far.add(round_, left, sets, resets)
-            work.partial = so_far.as_arrays()
+            work.partial = kept | so_far.as_arrays()
             text = f"round {len(so_far.open_cells)}: {round_.open_cells} cells outside their window"
             yield Tick(number * size + size - round_.open_cells, passes * size + 1, text)
         so_far.given_up[left[round_.given_up]] = True
@@ -40,7 +69,7 @@ def closed_loop(work: Work, recipe: Recipe, passes: int, delay: float, compensat
         siemens = settled_reading(work.device, subject.cells, delay)
         if compensate:
             so_far.centre = subject.compensated(siemens, so_far.given_up)
-        work.partial = so_far.as_arrays()
+        work.partial = kept | so_far.as_arrays()
     moved = np.count_nonzero(so_far.centre != subject.mapped.siemens) if passes > 1 else 0
     note_yield(work, siemens)
     work.findings |= {

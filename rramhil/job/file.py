@@ -6,21 +6,24 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from rramhil.census import Thresholds
 from rramhil.characterise import Plan, rising
+from rramhil.job.recoveries import Recover
+from rramhil.job.step import NAME, Delay, StepSettings, refuse_keys
 from rramhil.mapping import Levels, find_scheme
-from rramhil.schema import FileError, Seconds, Siemens, Strict, check, read_toml
+from rramhil.schema import FileError, Siemens, Strict, check, read_toml
 from rramhil.trim import TrimSettings
 from rramhil.tune import Forming
 from rramhil.verify import SDR, Bias, PulseVolts, Recipe
 from rramhil.words import nearest
 
-NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,59}$"
 RESERVED = ("teacher", "ideal_mapping")
-
-Delay = Annotated[Seconds, Field(ge=0)]
+BUILDS_ON = {
+    "program": "needs cells that hold the network",
+    "tune": "needs the gate voltage of each level",
+}
 
 
 class DeviceTable(Strict):
@@ -69,13 +72,7 @@ class MappingTable(Strict):
         return self
 
 
-class _Step(Strict):
-    model_config = ConfigDict(allow_inf_nan=False)
-
-    name: str | None = Field(None, pattern=NAME)
-
-
-class Scan(_Step):
+class Scan(StepSettings):
     """Readings after a RESET and after a strong SET: which cells are stuck, which are noisy."""
 
     do: Literal["scan"]
@@ -84,15 +81,23 @@ class Scan(_Step):
     set_gate: PulseVolts = 3.0
     thresholds: Thresholds = Thresholds()
 
+    @property
+    def host_pulses(self) -> bool:
+        return True
 
-class Form(_Step):
+
+class Form(StepSettings):
     """FORM the cells that do not conduct yet."""
 
     do: Literal["form"]
     forming: Forming = Forming()
 
+    @property
+    def host_pulses(self) -> bool:
+        return True
 
-class Tune(_Step):
+
+class Tune(StepSettings):
     """A gate sweep on a sample of cells: the gate voltage of each level on this die."""
 
     do: Literal["tune"]
@@ -100,6 +105,10 @@ class Tune(_Step):
     first_gate: PulseVolts = 1.4
     last_gate: PulseVolts = 3.6
     points: int = Field(45, ge=3)
+
+    @property
+    def host_pulses(self) -> bool:
+        return True
 
     @model_validator(mode="after")
     def _rising(self) -> Tune:
@@ -111,7 +120,7 @@ class Tune(_Step):
         return self
 
 
-class Characterise(_Step):
+class Characterise(StepSettings):
     """An open-loop record of a sample: gate sweep, RESET ramp, relaxation; for `twin fit`."""
 
     do: Literal["characterise"]
@@ -125,6 +134,10 @@ class Characterise(_Step):
     full_gate: PulseVolts = 3.2
     settle_gates: list[PulseVolts] = Field([2.3, 2.6], min_length=1)
     delays: list[Delay] = Field([0.01, 0.1, 1.0, 10.0, 100.0], min_length=1)
+
+    @property
+    def host_pulses(self) -> bool:
+        return True
 
     def plan(self) -> Plan:
         """What is done, in order."""
@@ -150,11 +163,7 @@ class Characterise(_Step):
         return self
 
 
-OF_VERIFY = ("recipe", "passes", "compensate")
-"""Keys of a programming step that only `how = "verify"` looks at."""
-
-
-class Program(_Step):
+class Program(StepSettings):
     """The first programming: open loop, with one of the recipes, or by the chip itself."""
 
     do: Literal["program"]
@@ -165,80 +174,60 @@ class Program(_Step):
         True, description="move the partner of a cell that was given up (after the first pass)"
     )
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return () if self.how == "on_chip" else ("tune",)
+
+    @property
+    def host_pulses(self) -> bool:
+        return self.how != "on_chip"
+
     @model_validator(mode="after")
     def _of_verify(self) -> Program:
-        defaults = {name: type(self).model_fields[name].default for name in OF_VERIFY}
-        other = [name for name, value in defaults.items() if getattr(self, name) != value]
-        if self.how != "verify" and other:
-            raise ValueError(
-                f"{other[0]} belongs to how = 'verify' and means nothing to {self.how!r}; "
-                f"leave it out, or set how = 'verify'"
-            )
+        if self.how != "verify":
+            refuse_keys(self, ("recipe", "passes", "compensate"), "how = 'verify'", self.how)
         return self
 
 
-class Refresh(_Step):
+class Refresh(StepSettings):
     """The chip's own write-verify once more: cells that left their windows are written again."""
 
     do: Literal["refresh"]
     delay: Delay = 1.0
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("program",)
 
-class Trim(_Step):
+
+class Trim(StepSettings):
     """Measure the columns in situ on what the cells hold, and set their references."""
 
     do: Literal["trim"]
     settings: TrimSettings = TrimSettings()
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("program",)
 
-class Evaluate(_Step):
+
+class Evaluate(StepSettings):
     """Accuracy on the test images from conductances read `delay` after the last write."""
 
     do: Literal["evaluate"]
     delay: Delay = 1.0
 
-
-class RecoverRVW(_Step):
-    """Read-verify-write of every cell outside its window."""
-
-    do: Literal["recover"]
-    method: Literal["rvw"]
-    recipe: Recipe = SDR()
-    passes: int = Field(3, ge=1, le=10, description="write-verify again for cells that relaxed")
-    compensate: bool = Field(
-        True, description="move the partner of a cell that was given up (after the first pass)"
-    )
-    delay: Delay = 1.0
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("program",)
 
 
-class RecoverRSA(_Step):
-    """Random sparse adaptation: train a few digital parameters, the array frozen.
-
-    Mohanty et al., IEDM 2017; summed with the array's output as in Charan et al., JxCDC 2020.
-    """
-
-    do: Literal["recover"]
-    method: Literal["rsa"]
-    fraction: float = Field(0.05, gt=0, le=1, description="of each layer's weights")
-    gains: bool = Field(False, description="train a digital gain for each column as well")
-    label_share: float = Field(
-        0.3, ge=0, le=1, description="1: labels alone; below: the rest is distillation; 0: none"
-    )
-    temperature: float = Field(4.0, gt=0)
-    epochs: int = Field(40, ge=1)
-    learning_rate: float = Field(5e-3, gt=0)
-    batch: int = Field(50, ge=1)
-    images: int | None = Field(None, ge=1, description="of the train set (default: all)")
-    delay: Delay = 1.0
-
-
-class Report(_Step):
+class Report(StepSettings):
     """Write the report. Without this step the run keeps its data and no report."""
 
     do: Literal["report"]
 
 
-Recover = Annotated[RecoverRVW | RecoverRSA, Field(discriminator="method")]
 Step = Annotated[
     Scan | Form | Tune | Characterise | Program | Refresh | Trim | Evaluate | Recover | Report,
     Field(discriminator="do"),
@@ -272,34 +261,18 @@ class JobFile(Strict):
     def _in_order(self) -> JobFile:
         before: set[str] = set()
         for name, step in zip(self.step_names(), self.steps, strict=True):
-            if (
-                isinstance(step, (Refresh, Trim, Evaluate, RecoverRVW, RecoverRSA))
-                and "program" not in before
-            ):
-                raise ValueError(
-                    f"the step {name!r} needs cells that hold the network; "
-                    f"put a step 'program' before {name!r}"
-                )
-            by_the_chip = isinstance(step, Program) and step.how == "on_chip"
-            gated = isinstance(step, (Program, RecoverRVW)) and not by_the_chip
-            if gated and "tune" not in before:
-                raise ValueError(
-                    f"the step {name!r} needs the gate voltage of each level; "
-                    f"put a step 'tune' before {name!r}"
-                )
+            for other in step.needs:
+                if other not in before:
+                    raise ValueError(
+                        f"the step {name!r} {BUILDS_ON[other]}; "
+                        f"put a step {other!r} before {name!r}"
+                    )
             before.add(step.do)
         return self
 
     def step_names(self) -> list[str]:
         """The name of each step: its own, or what it does (a repair by its method)."""
-        return [step.name or default_name(step) for step in self.steps]
-
-
-def default_name(step: Step) -> str:
-    """'rvw' for a repair by that method, 'open_loop' for an open-loop programming, ..."""
-    if isinstance(step, (RecoverRVW, RecoverRSA)):
-        return step.method
-    return step.do
+        return [step.name or step.default_name for step in self.steps]
 
 
 def shipped_jobs() -> list[str]:

@@ -14,15 +14,16 @@ from rramhil.job.file import (
     Characterise,
     Form,
     JobFile,
+    MappingTable,
     Program,
-    RecoverRVW,
     Refresh,
     Scan,
-    Step,
     Trim,
     Tune,
 )
+from rramhil.job.fine_tuning import check_programmed
 from rramhil.job.on_chip import check_on_chip
+from rramhil.job.recoveries import RecoverFineTune, RecoverRSA, RecoverRVW
 from rramhil.trim import check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
@@ -38,7 +39,7 @@ def preflight(job: JobFile, spec: Spec) -> None:
     """
     limits = _Limits(spec)
     _check_levels(job, limits)
-    if any(_pulses_by_host(step) for step in job.steps):
+    if any(step.host_pulses for step in job.steps):
         _check_bias(job.writing, limits)
     for name, step in zip(job.step_names(), job.steps, strict=True):
         where = f"step {name!r}"
@@ -55,15 +56,14 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 check_trim(spec)
             case Characterise():
                 _check_characterise(step, where, limits)
-            case Program(how="verify") | RecoverRVW():
+            case Program(how="verify"):
                 _check_recipe(step.recipe, f"{where}: recipe", limits)
-
-
-def _pulses_by_host(step: Step) -> bool:
-    """Whether the step sends pulses of [writing]; what the chip writes by itself does not."""
-    if isinstance(step, Program):
-        return step.how != "on_chip"
-    return isinstance(step, (Scan, Form, Tune, Characterise, RecoverRVW))
+            case RecoverRVW():
+                _check_rvw(step, job.mapping, where, limits)
+            case RecoverFineTune():
+                check_programmed(job, where)
+            case RecoverRSA(switch_off=True):
+                _check_switch_off(job.mapping, where, limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +183,37 @@ def _check_characterise(step: Characterise, where: str, limits: _Limits) -> None
         limits.gate(f"{where}: settle_gates", gate, Kind.SET)
     limits.volts(f"{where}: first_sl", step.first_sl, Kind.RESET)
     limits.volts(f"{where}: last_sl", step.last_sl, Kind.RESET)
+
+
+def _check_rvw(step: RecoverRVW, mapping: MappingTable, where: str, limits: _Limits) -> None:
+    levels = mapping.as_levels()
+    given = step.tolerance or [levels.tolerance * step.tolerance_factor]
+    if step.tolerance is not None and len(given) != levels.count:
+        raise Refused(
+            f"{where}: tolerance names {len(given)} windows for {levels.count} levels; give one a "
+            "level, the lowest first"
+        )
+    for half in given:
+        limits.distance(f"{where}: tolerance", half)
+        if half > levels.step / 2:
+            raise Refused(
+                f"{where}: tolerance is {show(half, 'S')}, more than half of the "
+                f"{show(levels.step, 'S')} between two levels; lower it to "
+                f"{show(levels.step / 2, 'S')} or map to fewer levels"
+            )
+    if step.how == "on_chip":
+        check_on_chip(limits.spec, levels.count, where)
+    else:
+        _check_recipe(step.recipe, f"{where}: recipe", limits)
+
+
+def _check_switch_off(mapping: MappingTable, where: str, limits: _Limits) -> None:
+    limits.pulse(Kind.RESET)
+    if mapping.scheme != "two_column":
+        raise Refused(
+            f"{where}: switch_off leaves cells low, and a low cell of the scheme "
+            f"{mapping.scheme!r} is a large weight; use two_column, or switch_off = false"
+        )
 
 
 def _check_recipe(recipe: Recipe, where: str, limits: _Limits) -> None:

@@ -18,22 +18,18 @@ from rramhil.job.file import (
     Evaluate,
     Form,
     Program,
-    RecoverRSA,
-    RecoverRVW,
     Refresh,
     Scan,
     Step,
     Trim,
     Tune,
 )
+from rramhil.job.learning import judge
 from rramhil.job.on_chip import write_on_chip
+from rramhil.job.recoveries import Recovery
+from rramhil.job.recovering import recover
 from rramhil.job.trimming import trim
 from rramhil.job.work import Arrays, Tick, Ticks, Work, note_yield
-from rramhil.nn.network import Images, accuracy_of
-from rramhil.recover.cost import digital_cost
-from rramhil.recover.loop import Epoch, adapt, best
-from rramhil.recover.places import Computed
-from rramhil.recover.rsa import RsaSettings, random_sparse_adaptation
 from rramhil.tune import GateCurve, SweepPoint, form, gate_curve, gate_sweep
 from rramhil.units import show
 from rramhil.verify import Bias, reset_pulse, set_pulse, settled_reading, write_open_loop
@@ -58,10 +54,8 @@ def run_step(work: Work, step: Step, generator: np.random.Generator) -> Ticks:
             return trim(work, step, generator)
         case Evaluate():
             return evaluate(work, step)
-        case RecoverRVW():
-            return recover_rvw(work, step)
-        case RecoverRSA():
-            return recover_rsa(work, step, generator)
+        case Recovery():
+            return recover(work, step, generator)
     raise AssertionError(f"no step {step!r}")
 
 
@@ -73,6 +67,8 @@ def restore(work: Work, do: str, arrays: Arrays) -> None:
     elif do == "tune":
         names = ("gate_volts", "siemens", "spread_siemens")
         work.curve = GateCurve(*(arrays[name] for name in names))
+    elif do == "program" and "open_loop_siemens" in arrays:
+        work.open_loop = arrays["open_loop_siemens"]
 
 
 def scan(work: Work, step: Scan) -> Ticks:
@@ -211,7 +207,12 @@ def first_program(work: Work, step: Program) -> Ticks:
         yield Tick(work.done, cells.size, text)
     siemens = settled_reading(work.device, cells)
     note_yield(work, siemens)
-    work.arrays |= {"siemens": siemens, "open_cells": np.zeros(0, np.int64)}
+    work.open_loop = siemens
+    work.arrays |= {
+        "siemens": siemens,
+        "open_loop_siemens": siemens,
+        "open_cells": np.zeros(0, np.int64),
+    }
 
 
 def evaluate(work: Work, step: Evaluate) -> Ticks:
@@ -219,85 +220,5 @@ def evaluate(work: Work, step: Evaluate) -> Ticks:
     yield Tick(0, 2, f"reading {work.subject.cells.size} cells")
     siemens = settled_reading(work.device, work.subject.cells, step.delay)
     yield Tick(1, 2, f"{len(work.subject.test)} test images")
-    _judge(work, siemens)
+    judge(work, siemens)
     yield Tick(2, 2, f"accuracy {work.accuracy:.2%}")
-
-
-def _judge(work: Work, siemens: Floats) -> None:
-    subject = work.subject
-    work.accuracy = accuracy_of(subject.network, subject.test, subject.weights(siemens))
-    work.findings["accuracy"] = work.accuracy
-    work.arrays.setdefault("siemens", siemens)
-
-
-def recover_rvw(work: Work, step: RecoverRVW) -> Ticks:
-    """Read-verify-write every cell into its window, then evaluate from a fresh reading."""
-    yield from closed_loop(work, step.recipe, step.passes, step.delay, step.compensate)
-    _judge(work, work.arrays["siemens"])
-    assert work.accuracy is not None
-    size = work.subject.cells.size
-    yield Tick(size, size, f"accuracy {work.accuracy:.2%}")
-
-
-def recover_rsa(work: Work, step: RecoverRSA, generator: np.random.Generator) -> Ticks:
-    """Train a random few digital parameters on what the cells hold; no cell is written.
-
-    The reading that it is trained on and the one that it is judged on are two.
-    """
-    subject = work.subject
-    yield Tick(0, step.epochs + 1, f"reading {subject.cells.size} cells")
-    siemens = settled_reading(work.device, subject.cells, step.delay)
-    array = Computed(subject.weights(siemens), dict(subject.network.biases))
-    settings = RsaSettings(
-        fraction=step.fraction,
-        gains=step.gains,
-        label_share=step.label_share,
-        temperature=step.temperature,
-        epochs=step.epochs,
-        learning_rate=step.learning_rate,
-        batch=step.batch,
-        seed=int(generator.integers(2**31)),
-    )
-    images = _first(subject.train, step.images)
-    recovery = random_sparse_adaptation(settings, array)
-    epochs: list[Epoch] = []
-    for epoch in adapt(recovery, subject.network, array, images, subject.validation):
-        epochs.append(epoch)
-        text = f"epoch {epoch.number}: validation {epoch.validation_accuracy:.2%}"
-        yield Tick(epoch.number, step.epochs + 1, text)
-    again = settled_reading(work.device, subject.cells, 0.0)
-    held = Computed(subject.weights(again), dict(subject.network.biases))
-    repaired = best(recovery, held, epochs[-1].checkpoint)
-    work.accuracy = accuracy_of(subject.network, subject.test, repaired.weights, repaired.biases)
-    labels = len(images) if step.label_share > 0 else 0
-    price = digital_cost(recovery, array, len(images), labels, len(subject.validation))
-    work.digital |= {
-        "digital_parameters": price.digital_parameters,
-        "sparse_parameters": price.parameters.get("sparse", 0),
-        "sparse_share": price.sparse_fraction,
-        "retrained_biases": price.parameters.get("biases", 0),
-        "column_gains": price.parameters.get("gains", 0),
-        "index_bits": price.index_bits,
-        "images": price.images,
-        "labels": price.labels,
-        "validation_images": price.validation_images,
-    }
-    work.findings |= {"accuracy": work.accuracy, "best_epoch": epochs[-1].best}
-    work.arrays |= {
-        "epoch": np.array([e.number for e in epochs]),
-        "loss": np.array([e.loss for e in epochs]),
-        "validation_accuracy": np.array([e.validation_accuracy for e in epochs]),
-        "siemens": siemens,
-        **{
-            name.replace("/", "."): values
-            for name, values in epochs[-1].checkpoint.items()
-            if name.startswith("best/")
-        },
-    }
-    yield Tick(step.epochs + 1, step.epochs + 1, f"accuracy {work.accuracy:.2%}")
-
-
-def _first(images: Images, count: int | None) -> Images:
-    if count is None or count >= len(images):
-        return images
-    return Images(images.pixels[:count], images.labels[:count])

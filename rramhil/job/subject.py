@@ -31,6 +31,7 @@ class Material:
     network: Network
     splits: Splits
     train: Images
+    calibration: Images
     validation: Images
     test: Images
 
@@ -53,6 +54,7 @@ class Material:
             network=network,
             splits=splits,
             train=images_of(data, splits.train),
+            calibration=images_of(data, splits.calibration),
             validation=images_of(data, splits.validation),
             test=images_of(data, splits.test),
         )
@@ -66,6 +68,7 @@ class Subject:
         self.network = material.network
         self.splits = material.splits
         self.train = material.train
+        self.calibration = material.calibration
         self.validation = material.validation
         self.test = material.test
         self.highest = spec.reading.highest
@@ -107,15 +110,21 @@ class Subject:
         ideal = self.network.with_weights(self.mapped.ideal_weights())
         return accuracy_of(self.network, self.test, ideal)
 
-    def target(self, curve: GateCurve | None, centre: Floats | None = None) -> Target:
+    def target(
+        self,
+        curve: GateCurve | None,
+        centre: Floats | None = None,
+        tolerance: Floats | None = None,
+    ) -> Target:
         """The window of each mapped cell about its level, or about `centre` siemens, and the
-        nominal gate voltage for it; not a number without a curve (the chip writes by itself)."""
+        nominal gate voltage for it; not a number without a curve (the chip writes by itself).
+        `tolerance`: siemens a cell, where it is not the mapping's."""
         centre = self.mapped.siemens if centre is None else centre
         levels = self.mapped.levels
+        windows = levels.windows(centre, tolerance)
         if curve is None:
-            return Target(*levels.windows(centre), np.full(centre.shape, np.nan))
-        gates = curve.nominal_gate(centre, levels.tolerance)
-        return Target(*levels.windows(centre), gates)
+            return Target(*windows, np.full(centre.shape, np.nan))
+        return Target(*windows, curve.nominal_gate(centre, levels.tolerance))
 
     def layout(self) -> dict[str, NDArray[Any]]:
         """What a report needs to know of the mapping, as arrays."""

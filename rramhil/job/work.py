@@ -32,7 +32,8 @@ class Tick:
 class Work:
     """What the steps of one run share, and what the running step has found so far.
 
-    `done`: cells that an interrupted open-loop programming had finished. `partial`: what a
+    `stuck`: cells that a scan found bad; `open_loop`: what the mapped cells read after an open-loop
+    programming. `done`: cells that an interrupted step had written open loop. `partial`: what a
     closed loop has so far; a step that is resumed goes on from it. `accuracy`: filled by
     a step that evaluates. `digital`: counts of digital parameters and images for the cost.
     """
@@ -42,6 +43,7 @@ class Work:
     subject: Subject
     curve: GateCurve | None = None
     stuck: Cells = field(default_factory=lambda: NO_CELLS)
+    open_loop: Floats | None = None
     done: int = 0
     partial: Arrays = field(default_factory=dict)
     findings: Findings = field(default_factory=dict)

@@ -75,7 +75,13 @@ class Levels:
         """The nearest level in siemens, shape of `siemens`."""
         return np.asarray(self.siemens[self.nearest(siemens)])
 
-    def windows(self, targets: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(low, high) siemens of the window around each target; never below 0 S."""
+    def windows(
+        self, targets: ArrayLike, tolerance: ArrayLike | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(low, high) siemens of the window around each target; never below 0 S.
+
+        `tolerance`: siemens for each target, where it is not the levels' own.
+        """
         values = np.asarray(targets, dtype=np.float64)
-        return np.maximum(values - self.tolerance, 0.0), values + self.tolerance
+        half = np.asarray(self.tolerance if tolerance is None else tolerance, dtype=np.float64)
+        return np.maximum(values - half, 0.0), values + half

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rramhil.device import Cells, Floats, Spec
+from rramhil.device import Bools, Cells, Floats, Ints, Spec
 from rramhil.mapping.levels import Levels
 from rramhil.mapping.place import Block, block_cells, place
 from rramhil.mapping.schemes import Scheme, Weights
@@ -82,6 +82,15 @@ class MappedNetwork:
     def weight_count(self) -> int:
         """Number of weights that live in cells."""
         return sum(layer.shape[0] * layer.shape[1] for layer in self.layers)
+
+    def cells_of(self, entries: Mapping[str, Ints]) -> Bools:
+        """Which of `cells` hold the weights at `entries`: flat indices (row-major) by layer."""
+        marked = []
+        for layer in self.layers:
+            weights = np.zeros(layer.shape[0] * layer.shape[1], dtype=bool)
+            weights[entries[layer.name]] = True
+            marked.append(np.repeat(weights, layer.scheme.columns_per_weight))
+        return np.concatenate(marked)
 
     def weights_from(self, siemens: ArrayLike) -> dict[str, Weights]:
         """Weights (rows, columns) of each layer from the siemens of `cells`, in that order.

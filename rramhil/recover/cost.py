@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rramhil.recover.loop import Recovery
-from rramhil.recover.places import Computed
+from rramhil.recover.places import Computed, Place
+
+NUMBER_BITS = 32
+"""A trained number is kept as it was trained, in single precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +32,27 @@ class DigitalCost:
         return sum(self.parameters.values())
 
     @property
+    def memory_bits(self) -> int:
+        """Bits of digital memory: the trained numbers and the indices."""
+        return NUMBER_BITS * self.digital_parameters + self.index_bits
+
+    @property
     def sparse_fraction(self) -> float:
         """Entries of the sparse memory over the weights of the network."""
         return self.parameters.get("sparse", 0) / self.weights
 
 
 def digital_cost(
-    recovery: Recovery, array: Computed, images: int, labels: int, validation_images: int
+    places: tuple[Place, ...], array: Computed, images: int, labels: int, validation_images: int
 ) -> DigitalCost:
-    """Count what `recovery` keeps beside `array` after learning from `images`."""
+    """Count what `places` keep beside `array` after learning from `images`."""
     return DigitalCost(
         parameters={
             place.name: sum(tensor.numel() for tensor in place.start(array).values())
-            for place in recovery.places
+            for place in places
         },
         weights=sum(weight.numel() for weight in array.weights.values()),
-        index_bits=sum(place.index_bits for place in recovery.places),
+        index_bits=sum(place.index_bits for place in places),
         images=images,
         labels=labels,
         validation_images=validation_images,

@@ -16,7 +16,7 @@ biases_and_norms  write nothing: digital gains and biases alone
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from rramhil.device import Device, Floats, Refused
 from rramhil.mapping import filled
@@ -52,9 +53,9 @@ class FineTuneSettings(Strict):
     """`rounds` of writing, `epochs` of training in each; then `refresh_epochs` for the biases.
 
     `sigmas`: a freed cell nearer to its new target than so many measured spreads is left alone
-    (None: 0 for rewrite_all, which writes all, and 1 for the others). `writes_a_cell`: how often a cell may
-    be written on average; more is refused beforehand. `rank`: halving frees the weights with the
-    largest error, or with the largest expected error of the layer's output.
+    (None: 0 for rewrite_all, which writes all, and 1 for the others). `writes_a_cell`: how often
+    a cell may be written on average; more is refused beforehand. `rank`: halving frees the weights
+    with the largest error, or with the largest expected error of the layer's output.
     """
 
     strategy: Strategy = "halving"
@@ -66,7 +67,7 @@ class FineTuneSettings(Strict):
     batch: int = Field(default=50, ge=1)
     label_share: float = Field(default=0.3, ge=0, le=1)
     temperature: float = Field(default=4.0, gt=0)
-    matching: float = Field(default=0.3, ge=0, description="share of the match of layer outputs")
+    match: float = Field(default=0.3, ge=0, description="share of the matching of layer outputs")
     rank: Literal["error", "output_error"] = "error"
     sigmas: float | None = Field(default=None, ge=0)
     writes_a_cell: float | None = Field(default=None, gt=0)
@@ -76,7 +77,7 @@ class FineTuneSettings(Strict):
     def loss(self) -> Loss:
         """The loss of training and refresh."""
         taught = distillation(self.temperature, self.label_share)
-        return taught + matching(self.matching) if self.matching else taught
+        return taught + matching(self.match) if self.match else taught
 
     @property
     def write_rounds(self) -> int:
@@ -95,22 +96,22 @@ class FineTuneSettings(Strict):
         return 0.5**round_
 
 
-def most_writes(settings: FineTuneSettings, network: Network) -> float:
+def most_writes(settings: FineTuneSettings, weights: Mapping[str, Tensor]) -> float:
     """Writes a cell, at most, that `settings` may ask for after the first programming."""
     if settings.strategy == "halving":
         return sum(settings.share(n + 1) for n in range(settings.rounds))
-    sizes = [weight.numel() for weight in network.weights.values()]
+    sizes = [weight.numel() for weight in weights.values()]
     each = sizes[-1] / sum(sizes) if settings.strategy == "last_layer" else 1.0
     return settings.write_rounds * each
 
 
-def check_budget(settings: FineTuneSettings, network: Network) -> None:
+def check_budget(settings: FineTuneSettings, weights: Mapping[str, Tensor]) -> None:
     """Raises ValueError when `settings` may write more than their own budget allows."""
-    allowed, most = settings.writes_a_cell, most_writes(settings, network)
+    allowed, most = settings.writes_a_cell, most_writes(settings, weights)
     if allowed is None or most <= allowed + 1e-9:
         return
     fitting = [
-        (n, most_writes(settings.model_copy(update={"rounds": n}), network))
+        (n, most_writes(settings.model_copy(update={"rounds": n}), weights))
         for n in range(1, settings.rounds)
     ]
     fitting = [(n, writes) for n, writes in fitting if writes <= allowed + 1e-9]
@@ -238,7 +239,7 @@ def fine_tune(
     `refreshed`. Raises ValueError for images that do not fit or a budget that is too small,
     `Refused` for a device without gate voltages to write with.
     """
-    check_budget(settings, network)
+    check_budget(settings, network.weights)
     if settings.write_rounds and chip.gates is None:
         raise Refused(
             f"fine-tuning by {settings.strategy} writes cells, but the gate voltages of this "

@@ -124,8 +124,7 @@ def adapt(
 
 def best(recovery: Recovery, array: Computed, checkpoint: Checkpoint) -> Computed:
     """The network corrected by the best parameters of a checkpoint."""
-    start = _start(recovery, array)
-    parameters = _unpacked(start, checkpoint, "best")
+    parameters = best_parameters(recovery, array, checkpoint)
     with torch.no_grad():
         return corrected(recovery.places, parameters, array)
 
@@ -133,6 +132,16 @@ def best(recovery: Recovery, array: Computed, checkpoint: Checkpoint) -> Compute
 def latest(recovery: Recovery, array: Computed, checkpoint: Checkpoint) -> Parameters:
     """The parameters of a checkpoint as they are now, best or not."""
     return _unpacked(_start(recovery, array), checkpoint, "now")
+
+
+def best_parameters(recovery: Recovery, array: Computed, checkpoint: Checkpoint) -> Parameters:
+    """The best parameters of a checkpoint. Raises ValueError when it is of another recovery."""
+    return _unpacked(_start(recovery, array), checkpoint, "best")
+
+
+def best_epoch(checkpoint: Checkpoint) -> int:
+    """The number of the epoch that the best parameters of a checkpoint are of."""
+    return int(checkpoint["numbers"][1])
 
 
 class _State:

@@ -95,6 +95,39 @@ class SparseMemory(Place):
         return self.mask.index_bits
 
 
+class ReplacingMemory(Place):
+    """A number for each masked weight in the place of the analog one, as A. Mohanty et al. have it.
+
+    Nobody switches a single cell off: what the array adds for it is `known` from a reading (its
+    weights at the masked entries) and taken away digitally, so that what it has drifted since is
+    still in the product. Goes before `ColumnGains`, which then scale the number as well.
+    """
+
+    name = "sparse"
+
+    def __init__(self, mask: Mask, read: Computed) -> None:
+        self.mask = mask
+        self.known = {
+            name: weight.reshape(-1)[torch.from_numpy(mask.entries[name])]
+            for name, weight in read.weights.items()
+        }
+
+    def start(self, array: Computed) -> Matrices:
+        return {name: known.clone() for name, known in self.known.items()}
+
+    def correct(self, parameters: Mapping[str, Tensor], computed: Computed) -> Computed:
+        weights = {}
+        for name, weight in computed.weights.items():
+            index = torch.from_numpy(self.mask.entries[name])
+            change = parameters[name] - self.known[name]
+            weights[name] = weight.reshape(-1).index_add(0, index, change).reshape(weight.shape)
+        return Computed(weights, computed.biases)
+
+    @property
+    def index_bits(self) -> int:
+        return self.mask.index_bits
+
+
 class ColumnGains(Place):
     """A factor for each column of each layer."""
 

@@ -16,8 +16,9 @@ import numpy as np
 
 from benches import Row
 from benches.quickstart import T_95
-from rramhil.job.file import RecoverRVW, load_job
+from rramhil.job.file import load_job
 from rramhil.job.folder import RunFolder
+from rramhil.job.recoveries import RecoverRVW
 from rramhil.job.result import RunResult
 from rramhil.run import Run
 

@@ -110,7 +110,7 @@ def test_the_cost_counts_every_number_and_no_index_of_a_seeded_mask() -> None:
     network = load_network("digits")
     array = Computed(network.weights, network.biases)
     recovery = random_sparse_adaptation(RsaSettings(fraction=0.05, gains=True), array)
-    cost = digital_cost(recovery, array, images=900, labels=900, validation_images=150)
+    cost = digital_cost(recovery.places, array, images=900, labels=900, validation_images=150)
     weights = 64 * 128 + 128 * 64 + 64 * 10
     sparse = 2 * math.floor(0.05 * 64 * 128) + math.floor(0.05 * 640)
     assert cost.parameters == {"gains": 202, "sparse": sparse, "biases": 202}

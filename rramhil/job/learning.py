@@ -1,0 +1,236 @@
+"""What the recovery steps share: images, readings, the loop with its checkpoints, the judgement.
+
+What a step has read and learnt lies in `work.partial` at every tick, so that a step that was
+stopped goes on where it was, with the reading that it began with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from rramhil.device import Floats
+from rramhil.job.file import JobFile
+from rramhil.job.recoveries import (
+    ImageSets,
+    Learning,
+    RecoverClosedForm,
+    RecoverFineTune,
+    Sparse,
+)
+from rramhil.job.subject import Material, Subject
+from rramhil.job.work import Arrays, Tick, Work
+from rramhil.nn.network import Images, Matrices, accuracy_of
+from rramhil.recover import loop
+from rramhil.recover.cost import NUMBER_BITS, DigitalCost
+from rramhil.recover.fine_tune import check_budget
+from rramhil.recover.loop import Checkpoint, adapt
+from rramhil.recover.places import Computed, Parameters, Place, corrected
+from rramhil.schema import FileError
+from rramhil.verify import settled_reading
+
+LOOP = "loop/"
+"""Where the checkpoint of a loop lies among the arrays of a stopped step."""
+
+
+class Sets(Protocol):
+    """What has images to learn from."""
+
+    @property
+    def train(self) -> Images: ...
+    @property
+    def calibration(self) -> Images: ...
+
+
+def learning_images(sets: Sets, learn_from: ImageSets, count: int | None, where: str) -> Images:
+    """The first `count` images (all: None) of a set; of both, those of the calibration set first.
+
+    Raises `FileError` when there are fewer; `where` names who asks.
+    """
+    parts = {
+        "calibration": (sets.calibration,),
+        "train": (sets.train,),
+        "both": (sets.calibration, sets.train),
+    }[learn_from]
+    there = sum(len(part) for part in parts)
+    wanted = there if count is None else count
+    if wanted > there:
+        whose = f"{learn_from} set has" if len(parts) == 1 else "calibration and train sets have"
+        more = "" if learn_from == "both" else ", or set learn_from = 'both'"
+        raise FileError(
+            f"{where} asks for {wanted} images, but the {whose} {there}; ask for fewer{more}"
+        )
+    return Images(
+        torch.cat([part.pixels for part in parts])[:wanted],
+        torch.cat([part.labels for part in parts])[:wanted],
+    )
+
+
+def distinct_images(sets: Sets, *taken: tuple[ImageSets, int]) -> int:
+    """How many different images several `learning_images` are together."""
+    of_calibration, of_train = 0, 0
+    for learn_from, count in taken:
+        first = 0 if learn_from == "train" else min(count, len(sets.calibration))
+        of_calibration, of_train = max(of_calibration, first), max(of_train, count - first)
+    return of_calibration + of_train
+
+
+def check_lessons(job: JobFile, material: Material) -> None:
+    """Refuse, before any device is touched, a step that asks for more than there is."""
+    for name, step in zip(job.step_names(), job.steps, strict=True):
+        if isinstance(step, Learning):
+            check_learning(material, material.network.weights, name, step)
+
+
+def check_learning(sets: Sets, weights: Matrices, name: str, step: Learning) -> None:
+    """Refuse what images and memory cannot give to a step.
+
+    Raises `FileError` naming the set and its size, or the share of weights that would fit.
+    """
+    where = f"step {name!r}"
+    if step.looks_at_images:
+        learning_images(sets, step.learn_from, step.images, where)
+    if isinstance(step, RecoverClosedForm) and step.finish is not None:
+        wanted = step.finish.images or step.images
+        learning_images(sets, step.finish.learn_from, wanted, f"the finish of {where}")
+    if isinstance(step, RecoverFineTune):
+        _check_writes(weights, where, step)
+    if isinstance(step, Sparse) and step.memory_bits is not None:
+        _check_memory(weights, where, step, step.memory_bits)
+
+
+def _check_writes(weights: Matrices, where: str, step: RecoverFineTune) -> None:
+    try:
+        check_budget(step.settings(0), weights)
+    except ValueError as error:
+        raise FileError(f"{where}: {error}") from None
+
+
+def _check_memory(weights: Matrices, where: str, step: Sparse, budget: int) -> None:
+    """Numbers and indices are counted as they would be at most, wherever the mask lies."""
+    count = sum(weight.numel() for weight in weights.values())
+    columns = step.numbers_a_column * sum(weight.shape[1] for weight in weights.values())
+    index = 0
+    if step.mask != "random":
+        index = max(max(weight.numel() - 1, 1).bit_length() for weight in weights.values())
+    entries = int(step.fraction * count + 1e-9)
+    needed = NUMBER_BITS * (columns + entries) + min(index * entries, count)
+    if needed <= budget:
+        return
+    left = budget - NUMBER_BITS * columns
+    if left < 0:
+        raise FileError(
+            f"{where}: the {columns} numbers of the columns alone take {NUMBER_BITS * columns} "
+            f"bits, and memory_bits is {budget}; allow at least {needed} bits for this step"
+        )
+    enough = left // (NUMBER_BITS + index) / count
+    raise FileError(
+        f"{where}: a fraction of {step.fraction:g} takes up to {needed} bits, and memory_bits is "
+        f"{budget}; a fraction of {math.floor(enough * 1e5) / 1e5:g} fits, or allow {needed} bits"
+    )
+
+
+def judge(work: Work, siemens: Floats) -> None:
+    """The accuracy of what the cells hold, as the finding of the step."""
+    subject = work.subject
+    work.accuracy = accuracy_of(subject.network, subject.test, subject.weights(siemens))
+    work.findings["accuracy"] = work.accuracy
+    work.arrays.setdefault("siemens", siemens)
+
+
+def images_of(work: Work, step: Learning) -> Images:
+    """The images that `step` learns from. Raises `FileError` when there are too few."""
+    where = f"step {step.name or step.default_name!r}"
+    return learning_images(work.subject, step.learn_from, step.images, where)
+
+
+def held(subject: Subject, siemens: Floats) -> Computed:
+    """What the network is computed with when the cells hold `siemens`."""
+    return Computed(subject.weights(siemens), dict(subject.network.biases))
+
+
+def first_reading(work: Work, delay: float) -> Floats:
+    """The reading that the step learns from; a step that goes on keeps its own."""
+    if "siemens" not in work.partial:
+        siemens = settled_reading(work.device, work.subject.cells, delay)
+        work.partial = {**work.partial, "siemens": siemens}
+    siemens = work.partial["siemens"]
+    work.arrays["siemens"] = siemens
+    return siemens
+
+
+def epochs(
+    work: Work,
+    recovery: loop.Recovery,
+    array: Computed,
+    images: Images,
+    start: Parameters | None = None,
+    done: int = 0,
+    total: int = 0,
+) -> Generator[Tick, None, Checkpoint]:
+    """Run the loop, from where it was stopped if it was; returns its last checkpoint.
+
+    `done` of `total` ticks of the step lie before it.
+    """
+    subject = work.subject
+    stored = {k.removeprefix(LOOP): v for k, v in work.partial.items() if k.startswith(LOOP)}
+    checkpoint: Checkpoint | None = stored or None
+    history = work.partial.get("history", np.zeros((0, 3)))
+    for epoch in adapt(
+        recovery, subject.network, array, images, subject.validation, checkpoint, start
+    ):
+        checkpoint = epoch.checkpoint
+        history = np.vstack([history, [epoch.number, epoch.loss, epoch.validation_accuracy]])
+        work.partial = {
+            **work.partial,
+            "history": history,
+            **{LOOP + name: values for name, values in checkpoint.items()},
+        }
+        text = f"epoch {epoch.number}: validation {epoch.validation_accuracy:.2%}"
+        yield Tick(done + epoch.number, total, text)
+    assert checkpoint is not None  # a schedule has an epoch at least
+    work.arrays |= _courses(history)
+    return checkpoint
+
+
+def _courses(history: Floats) -> Arrays:
+    return {
+        "epoch": history[:, 0].astype(np.int64),
+        "loss": history[:, 1],
+        "validation_accuracy": history[:, 2],
+    }
+
+
+def judge_corrected(work: Work, places: tuple[Place, ...], parameters: Parameters) -> None:
+    """The accuracy of a second reading with the digital numbers beside it.
+
+    They are kept as arrays `best.PLACE.LAYER`.
+    """
+    subject = work.subject
+    again = settled_reading(work.device, subject.cells, 0.0)
+    repaired = corrected(places, parameters, held(subject, again))
+    work.accuracy = accuracy_of(subject.network, subject.test, repaired.weights, repaired.biases)
+    work.findings["accuracy"] = work.accuracy
+    for place, tensors in parameters.items():
+        for layer, tensor in tensors.items():
+            work.arrays[f"best.{place}.{layer}"] = tensor.numpy()
+
+
+def note_digital(work: Work, price: DigitalCost) -> None:
+    """Digital memory and images for the cost of the step."""
+    work.digital |= {
+        "digital_parameters": price.digital_parameters,
+        "sparse_parameters": price.parameters.get("sparse", 0),
+        "sparse_share": price.sparse_fraction,
+        "retrained_biases": price.parameters.get("biases", 0),
+        "column_gains": price.parameters.get("gains", 0),
+        "index_bits": price.index_bits,
+        "memory_bits": price.memory_bits,
+        "images": price.images,
+        "labels": price.labels,
+        "validation_images": price.validation_images,
+    }

@@ -1,0 +1,225 @@
+"""The settings of the recovery steps: `do = "recover"` with a method each.
+
+A method is a class here (or in a file beside this one), named in `Recover`, and a generator that
+`rramhil.job.recovering` names.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rramhil.job.step import Delay, StepSettings, refuse_keys
+from rramhil.recover.fine_tune import FineTuneSettings, Strategy
+from rramhil.recover.rules import Rule
+from rramhil.schema import Siemens, Strict
+from rramhil.verify import SDR, Recipe
+
+ImageSets = Literal["calibration", "train", "both"]
+
+
+class Recovery(StepSettings):
+    """A repair of the network that the cells hold; it is judged from a fresh reading."""
+
+    do: Literal["recover"]
+    method: str
+    delay: Delay = 1.0
+
+    @property
+    def default_name(self) -> str:
+        return self.method
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("program",)
+
+
+class Learning(Recovery):
+    """A repair that learns from images. `learn_from` both: of the calibration set first."""
+
+    images: int | None = Field(None, ge=1, description="how many (default: all)")
+    learn_from: ImageSets = "train"
+
+    @property
+    def looks_at_images(self) -> bool:
+        """Whether it looks at any as it is set."""
+        return True
+
+
+class Sparse(Learning):
+    """A repair that keeps numbers in digital memory: for masked weights, and for each column."""
+
+    fraction: float = Field(0.05, gt=0, le=1, description="of the weights")
+    mask: Rule = "random"
+    memory_bits: int | None = Field(
+        None, ge=1, description="of digital memory at most, numbers and indices"
+    )
+
+    @property
+    def numbers_a_column(self) -> int:
+        """Trained numbers for each column: its bias, its gain."""
+        return 2
+
+
+RewriteWhich = Literal["all", "random", "magnitude", "known_bad", "errx", "sensitivity", "taylor"]
+
+
+class RecoverRVW(Learning):
+    """Read-verify-write of cells outside their window: all, or those of the weights that matter.
+
+    Selective: Z. Yan, X. S. Hu, Y. Shi, "SWIM", DAC 2022 (`select` = sensitivity).
+    """
+
+    method: Literal["rvw"]
+    how: Literal["verify", "on_chip"] = "verify"
+    select: RewriteWhich = "all"
+    fraction: float = Field(0.05, gt=0, le=1, description="of the weights, when selected")
+    images: int | None = Field(128, ge=1, description="to select by (None: all)")
+    learn_from: ImageSets = "both"
+    tolerance: list[Annotated[Siemens, Field(gt=0)]] | None = Field(
+        None, description="of each level, lowest first (default: the mapping's)"
+    )
+    tolerance_factor: float = Field(1.0, gt=0, description="times the mapping's tolerance")
+    recipe: Recipe = SDR()
+    passes: int = Field(3, ge=1, le=10, description="write-verify again for cells that relaxed")
+    compensate: bool = Field(
+        True, description="move the partner of a cell that was given up (after the first pass)"
+    )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("program",) if self.how == "on_chip" else ("program", "tune")
+
+    @property
+    def host_pulses(self) -> bool:
+        return self.how == "verify"
+
+    @property
+    def looks_at_images(self) -> bool:
+        return self.select in ("errx", "sensitivity", "taylor")
+
+    @model_validator(mode="after")
+    def _belongs(self) -> RecoverRVW:
+        if self.how != "verify":
+            refuse_keys(self, ("recipe", "passes", "compensate"), "how = 'verify'", self.how)
+        if self.select == "all":
+            keys = ("fraction", "images", "learn_from")
+            refuse_keys(self, keys, "a selection such as select = 'errx'", "all")
+        if self.tolerance is not None and self.tolerance_factor != 1.0:
+            raise ValueError("tolerance and tolerance_factor say the same thing; keep one of them")
+        return self
+
+
+class RecoverRSA(Sparse):
+    """Random sparse adaptation: train a few digital parameters, the array frozen.
+
+    Mohanty et al., IEDM 2017; summed with the array's output as in Charan et al., JxCDC 2020.
+    """
+
+    method: Literal["rsa"]
+    gains: bool = Field(False, description="train a digital gain for each column as well")
+    label_share: float = Field(
+        0.3, ge=0, le=1, description="1: labels alone; below: the rest is distillation; 0: none"
+    )
+    temperature: float = Field(4.0, gt=0)
+    match: float = Field(0.0, ge=0, description="share of the matching of layer outputs")
+    replacing: bool = Field(
+        False, description="the digital number is the whole weight, not added to the analog one"
+    )
+    switch_off: bool = Field(
+        False, description="RESET the cells of replaced weights, so that they carry no current"
+    )
+    start: Literal["untrained", "closed_form"] = "untrained"
+    epochs: int = Field(40, ge=1)
+    learning_rate: float = Field(5e-3, gt=0)
+    batch: int = Field(50, ge=1)
+
+    @property
+    def numbers_a_column(self) -> int:
+        return 2 if self.gains else 1
+
+    @property
+    def host_pulses(self) -> bool:
+        return self.switch_off
+
+    @model_validator(mode="after")
+    def _belongs(self) -> RecoverRSA:
+        if self.switch_off and not self.replacing:
+            raise ValueError(
+                "switch_off takes the analog part of a weight away, and an added number needs it; "
+                "set replacing = true as well"
+            )
+        if self.start == "closed_form" and (self.replacing or not self.gains):
+            raise ValueError(
+                "a start from the closed form has gains and adds its numbers to the weights; "
+                "set gains = true and replacing = false"
+            )
+        return self
+
+
+class Finish(Strict):
+    """After a closed form: distillation without labels, from the numbers that it found."""
+
+    epochs: int = Field(5, ge=1)
+    images: int | None = Field(None, ge=1, description="how many (default: as the step)")
+    learn_from: ImageSets = "both"
+    temperature: float = Field(4.0, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    batch: int = Field(50, ge=1)
+
+
+class RecoverClosedForm(Sparse):
+    """Gains, biases and a sparse memory by ridge least squares; no labels, no epochs."""
+
+    method: Literal["closed_form"]
+    fraction: float = Field(0.05, ge=0, le=1, description="of the network's weights")
+    mask: Rule = "errx"
+    images: int | None = Field(128, ge=1, description="how many (None: all)")
+    learn_from: ImageSets = "both"
+    ridge: float = Field(0.03, gt=0, description="strength, as a share of each second moment")
+    products: Literal["readback"] = "readback"
+    finish: Finish | None = None
+
+
+class RecoverFineTune(Learning):
+    """Fine-tuning of the device with open-loop writes (see `rramhil.recover.fine_tune`).
+
+    Its other keys are those of `FineTuneSettings`.
+    """
+
+    method: Literal["fine_tune"]
+    images: int | None = Field(1500, ge=1, description="to train with (None: all)")
+    learn_from: ImageSets = "both"
+    strategy: Strategy = "halving"
+    rounds: int = Field(4, ge=1, le=20, description="of training, writing and reading")
+    epochs: int = Field(2, ge=1, description="of each round")
+    learning_rate: float = Field(2e-3, gt=0)
+    refresh_epochs: int = Field(2, ge=1, description="of the digital biases, at the end")
+    refresh_rate: float = Field(3e-3, gt=0)
+    batch: int = Field(50, ge=1)
+    label_share: float = Field(0.3, ge=0, le=1, description="0: no labels")
+    temperature: float = Field(4.0, gt=0)
+    match: float = Field(0.3, ge=0, description="share of the matching of layer outputs")
+    rank: Literal["error", "output_error"] = "error"
+    sigmas: float | None = Field(None, ge=0, description="nearer cells are left alone")
+    writes_a_cell: float | None = Field(None, gt=0, description="more is refused")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("program",) if self.strategy == "biases_and_norms" else ("program", "tune")
+
+    @property
+    def host_pulses(self) -> bool:
+        return self.strategy != "biases_and_norms"
+
+    def settings(self, seed: int) -> FineTuneSettings:
+        """What the library takes."""
+        names = set(FineTuneSettings.model_fields) - {"seed"}
+        return FineTuneSettings(seed=seed, **{name: getattr(self, name) for name in names})
+
+
+Recover = Annotated[
+    RecoverRVW | RecoverRSA | RecoverClosedForm | RecoverFineTune,
+    Field(discriminator="method"),
+]

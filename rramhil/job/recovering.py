@@ -1,0 +1,34 @@
+"""The recovery steps at work: which generator carries out which method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rramhil.job.adapting import recover_closed_form, recover_rsa
+from rramhil.job.fine_tuning import recover_fine_tune
+from rramhil.job.recoveries import (
+    RecoverClosedForm,
+    RecoverFineTune,
+    RecoverRSA,
+    RecoverRVW,
+    Recovery,
+)
+from rramhil.job.rewriting import recover_rvw
+from rramhil.job.work import Ticks, Work
+
+Method = Callable[[Work, Any, np.random.Generator], Ticks]
+
+METHODS: dict[type[Recovery], Method] = {
+    RecoverRVW: recover_rvw,
+    RecoverRSA: recover_rsa,
+    RecoverClosedForm: recover_closed_form,
+    RecoverFineTune: recover_fine_tune,
+}
+
+
+def recover(work: Work, step: Recovery, generator: np.random.Generator) -> Ticks:
+    """Carry out one recovery step."""
+    return METHODS[type(step)](work, step, generator)

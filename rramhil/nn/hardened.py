@@ -20,7 +20,7 @@ from torch.nn import functional
 from rramhil.nn.layers import forward
 from rramhil.nn.network import Images, Matrices, Network, check_images, logits_of
 from rramhil.nn.repeatable import repeatable
-from rramhil.nn.written import WrittenNetwork
+from rramhil.nn.written import WriteErrors, WrittenNetwork
 
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Loss of (logits, labels, logits of the teacher), a scalar."""
@@ -29,12 +29,17 @@ Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 @dataclass(frozen=True, slots=True)
 class Hardening:
     """How to train. `stuck_lrs`, `stuck_hrs`: shares of cells drawn stuck in each step, at
-    `lrs_siemens` and `hrs_siemens`. The learning rate falls along a cosine (AdamW)."""
+    `lrs_siemens` and `hrs_siemens`. The spread of the errors grows from 0 to its full size over
+    the first `growing` share of all steps: thrown in at once, large errors teach nothing. The
+    learning rate falls along a cosine (AdamW); gradients are cut at `longest_gradient`.
+    """
 
     epochs: int = 3
     learning_rate: float = 1.5e-3
     batch: int = 128
     weight_decay: float = 1e-4
+    growing: float = 0.5
+    longest_gradient: float = 1.0
     stuck_lrs: float = 0.0
     stuck_hrs: float = 0.0
     lrs_siemens: float = 40e-6
@@ -93,6 +98,7 @@ def harden(
     optimiser = torch.optim.AdamW(parameters, weight_decay=hardening.weight_decay)
     random = np.random.default_rng(hardening.seed)
     batches = math.ceil(len(images) / hardening.batch)
+    growing = max(hardening.growing, 1e-9)
     for epoch in range(1, hardening.epochs + 1):
         losses = []
         with repeatable():
@@ -102,14 +108,24 @@ def harden(
                 for group in optimiser.param_groups:
                     group["lr"] = hardening.learning_rate * (1 + math.cos(math.pi * progress)) / 2
                 chosen = order[index * hardening.batch : (index + 1) * hardening.batch]
-                held = with_faults(written, hardening, random).drawn(weights, random)
+                grown = min((epoch - 1 + index / batches) / (growing * hardening.epochs), 1.0)
+                faulty = with_faults(with_errors(written, grown), hardening, random)
+                held = faulty.drawn(weights, random)
                 logits = forward(network.card.layers, images.pixels[chosen], held, biases)
                 loss = criterion(logits, images.labels[chosen], taught[chosen])
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(parameters, hardening.longest_gradient)
                 optimiser.step()
                 losses.append(loss.item())
         yield Hardened(epoch, float(np.mean(losses)), _network(network, weights, biases))
+
+
+def with_errors(written: WrittenNetwork, share: float) -> WrittenNetwork:
+    """`written` with that share of its errors, offsets and spreads alike."""
+    errors = written.errors
+    middle = errors.aimed + share * (errors.middle - errors.aimed)
+    return replace(written, errors=WriteErrors(errors.aimed, middle, share * errors.spread))
 
 
 def with_faults(

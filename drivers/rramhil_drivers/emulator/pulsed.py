@@ -10,19 +10,14 @@ from numpy.typing import NDArray
 
 from rramhil.device import Cells, Kind, Pulse
 from rramhil_drivers.emulator.ageing import (
-    PARTS,
     EffectiveTime,
-    Hops,
     RelaxationLaw,
     ageing_rate,
     first_to_die,
-    hop_rate,
-    hopped,
     lives,
     stuck_at,
     wear,
 )
-from rramhil_drivers.emulator.ageing_laws import Disturb
 from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws, SetWidth
 from rramhil_drivers.emulator.faults import FORMED, STUCK, STUCK_LRS, Purpose, tile_generator
@@ -125,7 +120,7 @@ class PulsedCells(CellArray):
         self.fluctuation = Fluctuation(laws.noise)
         self.relaxation = RelaxationLaw(laws.relaxation)
         self.time = EffectiveTime()
-        self.hops = Hops()
+        self.hop_law = laws.disturb
         self._life_key = hash_key(tile_generator(die, 0, Purpose.LIFE))
 
     def draw_fixed(self, here: slice, rng: np.random.Generator) -> None:
@@ -191,40 +186,6 @@ class PulsedCells(CellArray):
     def look(self, cells: Cells, now: float, noise: Noise) -> F32:
         g = self.conductance(cells, now)
         return self.fluctuation.look(cells, g, now, self.trap_key, noise.read)
-
-    def disturb(
-        self, cells: Cells, volts: float, seconds: NDArray[np.float64], now: float, noise: Noise
-    ) -> Cells:
-        law = self.laws.disturb
-        if law is None:
-            return super().disturb(cells, volts, seconds, now, noise)
-        stress = (seconds * hop_rate(law, volts)).reshape(-1)
-        places = self.hops.among(stress, cells.size // seconds.shape[1], noise.hop) % cells.size
-        return self._hop(law, cells[places], now)
-
-    def disturb_lines(
-        self, lines: Cells, ones: NDArray[np.uint8], volts: float, seconds: float, now: float,
-        noise: Noise,
-    ) -> Cells:  # fmt: skip
-        law = self.laws.disturb
-        if law is None:
-            return super().disturb_lines(lines, ones, volts, seconds, now, noise)
-        share = round(seconds * hop_rate(law, volts) * PARTS)
-        places = self.hops.along_lines(ones, share, self.cols, noise.hop)
-        line, column = np.divmod(places, self.cols)
-        return self._hop(law, lines[line % lines.size] + column, now)
-
-    def _hop(self, law: Disturb, cells: Cells, now: float) -> Cells:
-        """One hop of each of `cells`, in their order; a cell may be among them more than once."""
-        left = cells
-        while left.size:
-            once, first = np.unique(left, return_index=True)
-            left = np.delete(left, first)
-            flags = self.flags[once]
-            free = once[((flags & STUCK) == 0) & ((flags & FORMED) > 0)]
-            g = self.conductance(free, now)
-            self._shift(free, g, hopped(law, g), now)
-        return cells
 
     def heat(self, kelvin: float, now: float) -> None:
         law = self.laws.retention

@@ -222,6 +222,17 @@ class Evaluate(StepSettings):
         return ("program",)
 
 
+class Stress(StepSettings):
+    """Readings of every mapped cell for what they do to it, not for what they say."""
+
+    do: Literal["stress"]
+    reads: int = Field(1_000_000, ge=1, le=1_000_000_000)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("program",)
+
+
 class Report(StepSettings):
     """Write the report. Without this step the run keeps its data and no report."""
 
@@ -229,7 +240,17 @@ class Report(StepSettings):
 
 
 Step = Annotated[
-    Scan | Form | Tune | Characterise | Program | Refresh | Trim | Evaluate | Recover | Report,
+    Scan
+    | Form
+    | Tune
+    | Characterise
+    | Program
+    | Refresh
+    | Trim
+    | Evaluate
+    | Stress
+    | Recover
+    | Report,
     Field(discriminator="do"),
 ]
 

@@ -18,12 +18,14 @@ from rramhil.job.file import (
     Program,
     Refresh,
     Scan,
+    Stress,
     Trim,
     Tune,
 )
 from rramhil.job.fine_tuning import check_programmed
 from rramhil.job.on_chip import check_on_chip
 from rramhil.job.recoveries import RecoverFineTune, RecoverRSA, RecoverRVW
+from rramhil.job.stressing import check_stress
 from rramhil.trim import check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
@@ -52,6 +54,8 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 _check_tune(step, where, limits)
             case Program(how="on_chip") | Refresh():
                 check_on_chip(spec, job.mapping.levels, where)
+            case Stress():
+                check_stress(step, spec, where)
             case Trim():
                 check_trim(spec)
             case Characterise():

@@ -21,6 +21,7 @@ from rramhil.job.file import (
     Refresh,
     Scan,
     Step,
+    Stress,
     Trim,
     Tune,
 )
@@ -28,6 +29,7 @@ from rramhil.job.learning import judge
 from rramhil.job.on_chip import write_on_chip
 from rramhil.job.recoveries import Recovery
 from rramhil.job.recovering import recover
+from rramhil.job.stressing import stress
 from rramhil.job.trimming import trim
 from rramhil.job.work import Arrays, Tick, Ticks, Work, note_yield
 from rramhil.tune import GateCurve, SweepPoint, form, gate_curve, gate_sweep
@@ -54,6 +56,8 @@ def run_step(work: Work, step: Step, generator: np.random.Generator) -> Ticks:
             return trim(work, step, generator)
         case Evaluate():
             return evaluate(work, step)
+        case Stress():
+            return stress(work, step)
         case Recovery():
             return recover(work, step, generator)
     raise AssertionError(f"no step {step!r}")

@@ -201,6 +201,7 @@ class RecoverFineTune(Learning):
     label_share: float = Field(0.3, ge=0, le=1, description="0: no labels")
     temperature: float = Field(4.0, gt=0)
     match: float = Field(0.3, ge=0, description="share of the matching of layer outputs")
+    gains: bool | None = Field(None, description="at the end train column gains as well")
     rank: Literal["error", "output_error"] = "error"
     sigmas: float | None = Field(None, ge=0, description="nearer cells are left alone")
     writes_a_cell: float | None = Field(None, gt=0, description="more is refused")

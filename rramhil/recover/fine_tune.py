@@ -55,7 +55,8 @@ class FineTuneSettings(Strict):
     `sigmas`: a freed cell nearer to its new target than so many measured spreads is left alone
     (None: 0 for rewrite_all, which writes all, and 1 for the others). `writes_a_cell`: how often
     a cell may be written on average; more is refused beforehand. `rank`: halving frees the weights
-    with the largest error, or with the largest expected error of the layer's output.
+    with the largest error, or with the largest expected error of the layer's output. `gains`: the
+    refresh trains column gains as well (None: only for biases_and_norms).
     """
 
     strategy: Strategy = "halving"
@@ -68,6 +69,7 @@ class FineTuneSettings(Strict):
     label_share: float = Field(default=0.3, ge=0, le=1)
     temperature: float = Field(default=4.0, gt=0)
     match: float = Field(default=0.3, ge=0, description="share of the matching of layer outputs")
+    gains: bool | None = None
     rank: Literal["error", "output_error"] = "error"
     sigmas: float | None = Field(default=None, ge=0)
     writes_a_cell: float | None = Field(default=None, gt=0)
@@ -262,7 +264,8 @@ def fine_tune(
 def refresh(settings: FineTuneSettings, state: FineTuning, chip: Chip) -> tuple[Recovery, Computed]:
     """The digital end of a fine-tuning, and the array that it starts from."""
     digital: tuple[Place, ...] = (Biases(),)
-    if settings.strategy == "biases_and_norms":
+    norms = settings.strategy == "biases_and_norms"
+    if norms if settings.gains is None else settings.gains:
         digital = (ColumnGains(), Biases())
     schedule = Schedule(
         settings.refresh_epochs, settings.refresh_rate, settings.batch, settings.seed

@@ -226,7 +226,7 @@ class Stress(StepSettings):
     """Readings of every mapped cell for what they do to it, not for what they say."""
 
     do: Literal["stress"]
-    reads: int = Field(1_000_000, ge=1, le=1_000_000_000)
+    reads: int = Field(1_000_000, ge=1, le=100_000_000)
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from rramhil.verify import settled_reading
 from tests.recover.subject_on_die import OnDie, accuracy, images, network, on_die
 
 QUICK = FineTuneSettings(rounds=2, epochs=1, refresh_epochs=1)
-FULL = FineTuneSettings(epochs=4)
+FULL = FineTuneSettings(epochs=3)
 
 
 def run(die: OnDie, settings: FineTuneSettings, state: FineTuning) -> list[Progress]:

@@ -398,7 +398,7 @@ def _many_readings(chip: ChipFile) -> dict[str, KnobLimits]:
     if chip.statistical is None or chip.statistical.hops is None:
         return {}
     meaning = "readings of every cell in use, made at once (emulated chips only)"
-    return {READINGS: KnobLimits(Range(1, 1e9, 1), 1, meaning)}
+    return {READINGS: KnobLimits(Range(1, 1e8, 1), 1, meaning)}
 
 
 def _make_cells(chip: ChipFile, die: int, tiles: int, formed: bool) -> CellArray:

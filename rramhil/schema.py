@@ -7,8 +7,10 @@ file, the key, what stood there and what belongs there.
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -65,6 +67,44 @@ def load_toml(path: Path, model: type[Model]) -> Model:
     return check(read_toml(path), model, str(path))
 
 
+def toml_of(table: Mapping[str, Any]) -> str:
+    """`table` as TOML: its values, then its tables, then its lists of tables, in their order.
+
+    What lies deeper is written in line. A value that is None is left out.
+    """
+    values, tables = [], []
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            tables.append(f"[{_key(key)}]\n{_lines(value)}")
+        elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+            tables += [f"[[{_key(key)}]]\n{_lines(each)}" for each in value]
+        else:
+            values.append((key, value))
+    return "\n".join([_lines(dict(values)), *tables])
+
+
+def _lines(table: Mapping[str, Any]) -> str:
+    return "".join(f"{_key(k)} = {_inline(v)}\n" for k, v in table.items() if v is not None)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{_key(k)} = {_inline(v)}" for k, v in value.items() if v is not None)
+        return f"{{ {pairs} }}" if pairs else "{}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_inline, value))}]"
+    return repr(value) if isinstance(value, float) else _text(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
+
+
+def _text(value: Any) -> str:
+    """As JSON, which TOML shares but for the DEL that it wants escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def check(table: Any, model: type[Model], source: str) -> Model:
     """A validated `model` from a table that came from `source`. Raises `FileError`."""
     try:
@@ -90,6 +130,9 @@ def _one_sentence(error: ValidationError, model: type[BaseModel], source: str) -
     shown = first["input"]
     told = isinstance(shown, (dict, list)) or repr(shown) in reason
     given = "" if told else f" (it is {shown!r})"
+    if first["type"] == "literal_error" and isinstance(shown, str):
+        near = nearest(shown, re.findall(r"'([^']+)'", first["ctx"]["expected"]))
+        given += near if "did you mean" in near else ""
     place = f"{where}: " if where else ""
     return f"{source}: {place}{reason[:1].lower()}{reason[1:]}{given}{more}"
 

@@ -17,6 +17,7 @@ from rramhil.job.file import JobFile, Report, Step
 from rramhil.job.folder import RunFolder
 from rramhil.job.preflight import preflight
 from rramhil.job.result import DeviceInfo, RunResult, StepResult
+from rramhil.job.timing import timings_of
 from rramhil.ledger import LedgerReader
 from rramhil.versions import versions
 
@@ -199,6 +200,8 @@ class Session:
             setattr(result.accuracy, record.name, work.accuracy)
             result.intervals[record.name] = wilson(work.accuracy, len(work.subject.test))
             result.cost[record.name] = self._cost_since_last_accuracy(record)
+            spec, repairs = self.device.spec, self.job.repairs()
+            result.timing = timings_of(result, self.job.timing, spec, repairs)
         ledger = self.device.ledger
         ledger.note("step finished", {"index": record.index, "findings": dict(record.findings)})
         self._checkpoint()

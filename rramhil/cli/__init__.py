@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 
-from rramhil.cli import abort, bench, data, init, ledger, look, run
+from rramhil.cli import abort, bench, data, init, ledger, look, recover, run
 from rramhil.cli.app import app
 from rramhil.cli.errors import STOPPED
 
 CALIBRATE, LOOK, BENCH, FILES = "Calibrate", "Look back", "At the bench", "Files and data"
 
 app.command("run", rich_help_panel=CALIBRATE)(run.run)
+app.command("recover", rich_help_panel=CALIBRATE)(recover.recover)
 app.command("resume", rich_help_panel=CALIBRATE)(run.resume)
 app.command("replay", rich_help_panel=CALIBRATE)(run.replay)
 app.command("show", rich_help_panel=LOOK)(look.show)

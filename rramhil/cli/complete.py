@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from importlib.metadata import entry_points
+from importlib.resources import files
 from pathlib import Path
 
 Completion = Callable[[str], list[str]]
@@ -57,6 +58,31 @@ def data_sets(incomplete: str) -> list[str]:
     from rramhil.nn.data import SOURCES
 
     return sorted(SOURCES)
+
+
+@_quietly
+def methods(incomplete: str) -> list[str]:
+    """Methods of recovery."""
+    from rramhil.job.recoveries import methods
+
+    return sorted(methods())
+
+
+@_quietly
+def rules(incomplete: str) -> list[str]:
+    """Rules by which weights are chosen."""
+    from rramhil.recover.rules import RULES
+
+    return sorted(RULES)
+
+
+@_quietly
+def networks(incomplete: str) -> list[str]:
+    """Shipped networks and the network files at hand."""
+    folder = files("rramhil_fixtures") / "networks"
+    shipped = [Path(entry.name) for entry in folder.iterdir()]
+    names = sorted(path.stem for path in shipped if path.suffix == ".safetensors")
+    return names + _paths(incomplete, ".safetensors")
 
 
 def _paths(incomplete: str, suffix: str) -> list[str]:

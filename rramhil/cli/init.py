@@ -70,6 +70,12 @@ name = "open_loop"
 delay = "1 s"
 
 [[steps]]
+do = "recover"              # gains, biases and a few weights in digital memory, by least squares
+method = "closed_form"
+fraction = 0.05             # of the weights; `mask` says which ("errx")
+images = 128                # unlabelled, of the calibration set
+
+[[steps]]
 do = "recover"              # random sparse adaptation: no cell is written again
 method = "rsa"
 fraction = 0.05             # of each layer's weights go into digital memory

@@ -86,18 +86,26 @@ def run(
         loaded, text = with_seed(text, seed, job)
 
     from rramhil.address import parse_address, with_option
-    from rramhil.run import Run
-    from rramhil.station import load_station
 
     if trace is not None:
         device = with_option(device or loaded.device.address, "trace", str(trace.resolve()))
     parse_address(loaded.device.address if device is None else device)
+    launch(loaded, text, device, station, terminal)
+
+
+def launch(
+    job: JobFile, text: str, address: str | None, station: str | None, terminal: Terminal
+) -> None:
+    """Start a run of `job`, carry it out, print its result."""
+    from rramhil.run import Run
+    from rramhil.station import load_station
+
     if station is not None:
         load_station(station)
         station = str(Path(station).resolve()) if Path(station).exists() else station
-    started = Run.start(loaded, text, address=device, station=station)
+    started = Run.start(job, text, address=address, station=station)
     where = started.result.address
-    terminal.say(f"run {started.run} on {where}: {', '.join(loaded.step_names())}")
+    terminal.say(f"run {started.run} on {where}: {', '.join(job.step_names())}")
     finish(carry_out(started, terminal), terminal)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 
 import numpy as np
@@ -16,17 +17,27 @@ from rramhil.job.learning import (
     judge_corrected,
     learning_images,
     note_digital,
+    updates_of,
 )
 from rramhil.job.recoveries import RecoverClosedForm, RecoverRSA
 from rramhil.job.work import Tick, Ticks, Work
-from rramhil.nn.network import Images
+from rramhil.nn.network import Images, Network
 from rramhil.recover import closed_form
 from rramhil.recover.choosing import choose_mask
 from rramhil.recover.cost import digital_cost
 from rramhil.recover.loop import Recovery, Schedule, best_epoch, best_parameters
 from rramhil.recover.losses import distillation
 from rramhil.recover.masks import Mask
-from rramhil.recover.places import Biases, ColumnGains, Computed, Parameters, Place, SparseMemory
+from rramhil.recover.places import (
+    Biases,
+    ColumnGains,
+    Computed,
+    Parameters,
+    Place,
+    ReplacingMemory,
+    SparseMemory,
+    masked,
+)
 from rramhil.recover.rsa import RsaSettings, random_sparse_adaptation
 from rramhil.verify import reset_pulse
 
@@ -49,14 +60,12 @@ def recover_rsa(work: Work, step: RecoverRSA, generator: np.random.Generator) ->
         yield Tick(0, total, f"switching the cells of {len(mask)} weights off")
         array = held(subject, _switched_off(work, mask, step.delay))
     recovery = random_sparse_adaptation(settings, array, mask)
-    start = None
-    if step.start == "closed_form":
-        start = _solved(work, array, mask, images, closed_form.Ridge(seed=settings.seed))
+    start = _start(step, work.subject.network, array, mask, images, settings.seed)
     last = yield from epochs(work, recovery, array, images, start, total=total)
     judge_corrected(work, recovery.places, best_parameters(recovery, array, last))
     labels = len(images) if recovery.loss.asks_labels else 0
     price = digital_cost(recovery.places, array, len(images), labels, len(subject.validation))
-    note_digital(work, price)
+    note_digital(work, price, updates_of(recovery.schedule, len(images)))
     work.findings |= {"best_epoch": best_epoch(last)}
     yield Tick(total, total, f"accuracy {work.accuracy:.2%}")
 
@@ -76,13 +85,19 @@ def _settings(step: RecoverRSA, seed: int) -> RsaSettings:
     )
 
 
-def _solved(
-    work: Work, array: Computed, mask: Mask, images: Images, ridge: closed_form.Ridge
-) -> Parameters:
-    network = work.subject.network
+def _start(
+    step: RecoverRSA, network: Network, array: Computed, mask: Mask, images: Images, seed: int
+) -> Parameters | None:
+    """Where the numbers begin; None: without effect."""
+    if step.start == "no_effect":
+        return None
     parameters = closed_form.start_parameters(network, array, mask)
-    for _ in closed_form.fit(network, array, mask, images, ridge, parameters):
-        pass
+    if step.start == "closed_form":
+        ridge = closed_form.Ridge(seed=seed)
+        for _ in closed_form.fit(network, array, mask, images, ridge, parameters):
+            pass
+    if step.replacing:
+        parameters[ReplacingMemory.name] = masked(network.weights, mask)
     return parameters
 
 
@@ -130,13 +145,14 @@ def recover_closed_form(
         text = f"{layer.layer}: {layer.error_before:.1%} of the variance wrong, now "
         yield Tick(len(fitted), total, f"{text}{layer.error_after:.1%}")
     places: tuple[Place, ...] = (ColumnGains(), SparseMemory(mask), Biases())
-    learnt, validation = len(images), 0
+    learnt, validation, updates = len(images), 0, 1
     if step.finish is not None:
         parameters, more = yield from _finished(work, step, places, array, parameters, seed, total)
         taken = ((step.learn_from, learnt), (step.finish.learn_from, more))
         learnt, validation = distinct_images(subject, *taken), len(subject.validation)
+        updates += step.finish.epochs * math.ceil(more / step.finish.batch)
     judge_corrected(work, places, parameters)
-    note_digital(work, digital_cost(places, array, learnt, 0, validation))
+    note_digital(work, digital_cost(places, array, learnt, 0, validation), updates)
     work.arrays |= {
         "error_before": np.array([layer.error_before for layer in fitted]),
         "error_after": np.array([layer.error_after for layer in fitted]),

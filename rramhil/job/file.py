@@ -10,8 +10,9 @@ from pydantic import Field, model_validator
 
 from rramhil.census import Thresholds
 from rramhil.characterise import Plan, rising
-from rramhil.job.recoveries import Recover
+from rramhil.job.recoveries import Recover, Recovery
 from rramhil.job.step import NAME, Delay, StepSettings, refuse_keys
+from rramhil.job.timing import TimingTable
 from rramhil.mapping import Levels, find_scheme
 from rramhil.schema import FileError, Siemens, Strict, check, read_toml
 from rramhil.trim import TrimSettings
@@ -265,6 +266,7 @@ class JobFile(Strict):
     data: DataTable
     mapping: MappingTable = MappingTable()
     writing: Bias = Bias()
+    timing: TimingTable = TimingTable()
     steps: list[Step] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -290,6 +292,11 @@ class JobFile(Strict):
                     )
             before.add(step.do)
         return self
+
+    def repairs(self) -> dict[str, str]:
+        """The method of each recovery step, by the step's name."""
+        named = zip(self.step_names(), self.steps, strict=True)
+        return {name: step.method for name, step in named if isinstance(step, Recovery)}
 
     def step_names(self) -> list[str]:
         """The name of each step: its own, or what it does (a repair by its method)."""

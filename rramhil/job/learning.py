@@ -28,7 +28,7 @@ from rramhil.nn.network import Images, Matrices, accuracy_of
 from rramhil.recover import loop
 from rramhil.recover.cost import NUMBER_BITS, DigitalCost
 from rramhil.recover.fine_tune import check_budget
-from rramhil.recover.loop import Checkpoint, adapt
+from rramhil.recover.loop import Checkpoint, Schedule, adapt
 from rramhil.recover.places import Computed, Parameters, Place, corrected
 from rramhil.schema import FileError
 from rramhil.verify import settled_reading
@@ -220,8 +220,13 @@ def judge_corrected(work: Work, places: tuple[Place, ...], parameters: Parameter
             work.arrays[f"best.{place}.{layer}"] = tensor.numpy()
 
 
-def note_digital(work: Work, price: DigitalCost) -> None:
-    """Digital memory and images for the cost of the step."""
+def updates_of(schedule: Schedule, images: int) -> int:
+    """How often a training writes each number."""
+    return schedule.epochs * math.ceil(images / schedule.batch)
+
+
+def note_digital(work: Work, price: DigitalCost, updates: int = 1) -> None:
+    """Digital memory and images for the cost of the step; `updates` of each number in all."""
     work.digital |= {
         "digital_parameters": price.digital_parameters,
         "sparse_parameters": price.parameters.get("sparse", 0),
@@ -230,6 +235,7 @@ def note_digital(work: Work, price: DigitalCost) -> None:
         "column_gains": price.parameters.get("gains", 0),
         "index_bits": price.index_bits,
         "memory_bits": price.memory_bits,
+        "memory_writes": updates * price.digital_parameters,
         "images": price.images,
         "labels": price.labels,
         "validation_images": price.validation_images,

@@ -6,7 +6,7 @@ A method is a class here (or in a file beside this one), named in `Recover`, and
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -130,7 +130,9 @@ class RecoverRSA(Sparse):
     switch_off: bool = Field(
         False, description="RESET the cells of replaced weights, so that they carry no current"
     )
-    start: Literal["untrained", "closed_form"] = "untrained"
+    start: Literal["no_effect", "exact", "closed_form"] = Field(
+        "no_effect", description="where the numbers begin; exact: masked weights are put right"
+    )
     epochs: int = Field(40, ge=1)
     learning_rate: float = Field(5e-3, gt=0)
     batch: int = Field(50, ge=1)
@@ -224,3 +226,9 @@ Recover = Annotated[
     RecoverRVW | RecoverRSA | RecoverClosedForm | RecoverFineTune,
     Field(discriminator="method"),
 ]
+
+
+def methods() -> dict[str, type[Recovery]]:
+    """The settings of each method by its name, as a job file calls it."""
+    union, *_ = get_args(Recover)
+    return {get_args(kind.model_fields["method"].annotation)[0]: kind for kind in get_args(union)}

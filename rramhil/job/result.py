@@ -45,6 +45,29 @@ class Interval(_Model):
     images: int
 
 
+class WayTime(_Model):
+    """Device time of one repair, and how many times faster it is than read-verify-write."""
+
+    device_seconds: float
+    with_programming_seconds: float = Field(description="the first programming included")
+    speed_up: float | None = Field(None, description="of the repair alone")
+    speed_up_with_programming: float | None = None
+
+
+class Timings(_Model):
+    """Device time of the repairs, and what it was reckoned with (see `rramhil.job.timing`)."""
+
+    source: Literal["ledger", "job"] = Field(description="job: by its table [timing]")
+    write_seconds: float = Field(description="of one pulse, a group of cells")
+    read_seconds: float = Field(description="of one reading, a group of cells")
+    writes_at_once: int
+    reads_at_once: int
+    sram_write_seconds: float = Field(description="of a number in digital memory")
+    programming_seconds: float = Field(description="the first programming, common to all")
+    compared_with: str | None = Field(None, description="the repair that speed-ups are over")
+    ways: dict[str, WayTime] = Field(default_factory=dict)
+
+
 class StepResult(_Model):
     """One step of the job: what it was, the ledger rows it spans, its price, its findings."""
 
@@ -85,6 +108,7 @@ class RunResult(_Model):
         default_factory=dict,
         description="open_loop carries the common scan and programming; then one a repair",
     )
+    timing: Timings | None = Field(None, description="the repairs in device time, compared")
     steps: list[StepResult] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     error: str | None = Field(None, description="one sentence, when the run failed")

@@ -107,10 +107,7 @@ class ReplacingMemory(Place):
 
     def __init__(self, mask: Mask, read: Computed) -> None:
         self.mask = mask
-        self.known = {
-            name: weight.reshape(-1)[torch.from_numpy(mask.entries[name])]
-            for name, weight in read.weights.items()
-        }
+        self.known = masked(read.weights, mask)
 
     def start(self, array: Computed) -> Matrices:
         return {name: known.clone() for name, known in self.known.items()}
@@ -151,6 +148,14 @@ class Biases(Place):
 
     def correct(self, parameters: Mapping[str, Tensor], computed: Computed) -> Computed:
         return Computed(computed.weights, dict(parameters))
+
+
+def masked(weights: Mapping[str, Tensor], mask: Mask) -> Matrices:
+    """The weights at the entries of `mask`, (entries,) of each layer."""
+    return {
+        name: weight.reshape(-1)[torch.from_numpy(mask.entries[name])]
+        for name, weight in weights.items()
+    }
 
 
 def corrected(

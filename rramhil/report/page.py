@@ -106,12 +106,18 @@ def _accuracy(contents: Contents) -> Element:
         "own. Energy is an estimate from voltage, width and the last reading.",
         class_="note",
     )
+    timing = result.timing
+    compared: list[Child] = []
+    if timing is not None:
+        words = element("p", tables.timing_words(timing), class_="note")
+        compared = [element("h3", "Device time of the repairs"), tables.timing_table(timing), words]
     return element(
         "section",
         element("h2", "Accuracy and price"),
         figures,
         tables.cost_table(result),
         note,
+        *compared,
         id="accuracy",
     )
 

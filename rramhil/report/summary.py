@@ -18,6 +18,7 @@ _TITLES = {
     "open_loop": "Open loop",
     "rsa": "RSA",
     "rvw": "R-V-W",
+    "closed_form": "Closed form",
 }
 _BASELINES = ("teacher", "ideal_mapping", "open_loop")
 NOTHING = "–"

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from rramhil.cost import Cost
-from rramhil.job.result import RunResult
+from rramhil.job.result import RunResult, Timings
 from rramhil.report.cells import Layout, LevelYield, State, level_yields
 from rramhil.report.contents import Contents
 from rramhil.report.markup import Child, Element, element, number, table
-from rramhil.report.summary import NOTHING, SummaryRow, count, percent, points, summary_table
+from rramhil.report.summary import (
+    NOTHING,
+    SummaryRow,
+    count,
+    percent,
+    points,
+    summary_table,
+    title_of,
+)
 from rramhil.units import show
 
 _EVENTS_SHOWN = 50
@@ -42,6 +50,7 @@ _COST_LINES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("… retrained biases", "retrained_biases", lambda n: count(int(n))),
     ("… column gains", "column_gains", lambda n: count(int(n))),
     ("Index memory (bits)", "index_bits", lambda n: count(int(n))),
+    ("Digital memory (bits)", "memory_bits", lambda n: count(int(n))),
     ("Images learned from", "images", lambda n: count(int(n))),
     ("Labels used", "labels", lambda n: count(int(n))),
     ("Validation images", "validation_images", lambda n: count(int(n))),
@@ -64,6 +73,42 @@ def cost_table(result: RunResult) -> Element:
             cells = [number(v, "" if v is None else shown(v)) for v in values]
             lines.append([words, *cells])
     return table(["", *(row.title for row in rows)], lines, class_="numbers")
+
+
+def timing_table(timing: Timings) -> Element:
+    """Device time of each repair without and with the first programming, and the ratios."""
+    against = title_of(timing.compared_with) if timing.compared_with else None
+    ways = list(timing.ways.values())
+    lines: list[list[Child]] = [
+        ["Alone", *(_time(w.device_seconds) for w in ways)],
+        ["With the first programming", *(_time(w.with_programming_seconds) for w in ways)],
+    ]
+    if against is not None:
+        lines += [
+            [f"Times faster than {against}, alone", *(_ratio(w.speed_up) for w in ways)],
+            ["… with the first programming", *(_ratio(w.speed_up_with_programming) for w in ways)],
+        ]
+    return table(["", *(title_of(name) for name in timing.ways)], lines, class_="numbers")
+
+
+def timing_words(timing: Timings) -> str:
+    """What the times were reckoned with, in a sentence."""
+    whose = "the device's clock" if timing.source == "ledger" else "the job's table [timing]"
+    return (
+        f"Device time by {whose}: a write takes {_seconds(timing.write_seconds)} for "
+        f"{timing.writes_at_once} cells at once, a reading {_seconds(timing.read_seconds)} for "
+        f"{timing.reads_at_once}, a number in digital memory "
+        f"{_seconds(timing.sram_write_seconds)}; the first programming takes "
+        f"{_seconds(timing.programming_seconds)}. Training itself is host time."
+    )
+
+
+def _time(seconds: float) -> Element:
+    return number(seconds, _seconds(seconds))
+
+
+def _ratio(value: float | None) -> Element:
+    return number(value, NOTHING if value is None else f"{value:.3g}")
 
 
 _ALWAYS = frozenset(Cost.model_fields) & {

@@ -22,7 +22,7 @@ from rramhil.run import Run
 
 T_95 = {2: 12.706, 3: 4.303, 5: 2.776, 10: 2.262, 20: 2.093}
 CHIPS = {"40nm": "quickstart", "statistical": "statistical"}
-WAYS = ("open_loop", "rsa", "rvw")
+WAYS = ("open_loop", "closed_form", "rsa", "rvw")
 
 
 def rows(seed: int, quick: bool) -> Iterator[Row]:
@@ -69,9 +69,18 @@ def _rows_of(results: list[RunResult], prefix: str) -> Iterator[Row]:
         yield row(f"{way}_reads", [float(c.reads) for c in cost], "cell reads")
         yield row(f"{way}_device_seconds", [c.device_seconds for c in cost], "s")
         yield row(f"{way}_host_seconds", [c.host_seconds for c in cost], "s")
-    rsa = [r.cost["rsa"] for r in results]
-    yield row("rsa_sparse_share", [100 * c.sparse_share for c in rsa], "percent of weights")
-    yield row("rsa_digital_parameters", [float(c.digital_parameters) for c in rsa], "numbers")
+    for way in ("closed_form", "rsa"):
+        cost = [r.cost[way] for r in results]
+        yield row(f"{way}_sparse_share", [100 * c.sparse_share for c in cost], "percent of weights")
+        yield row(
+            f"{way}_digital_parameters", [float(c.digital_parameters) for c in cost], "numbers"
+        )
+        yield row(f"{way}_memory_bits", [float(c.memory_bits) for c in cost], "bits")
+        speed_ups = [r.timing.ways[way] for r in results if r.timing is not None]
+        alone = [float(w.speed_up or 0) for w in speed_ups]
+        together = [float(w.speed_up_with_programming or 0) for w in speed_ups]
+        yield row(f"{way}_speed_up_over_rvw", alone, "times, device time")
+        yield row(f"{way}_speed_up_with_programming", together, "times, device time")
     yield row("rvw_yield", [100 * _finding(r, "rvw", "yield") for r in results], "percent")
 
 

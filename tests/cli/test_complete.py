@@ -39,7 +39,8 @@ def test_addresses_and_data_sets() -> None:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("rramhil re", ["resume", "replay", "report"]),
+        ("rramhil re", ["recover", "resume", "replay", "report"]),
+        ("rramhil recover cl", ["closed_form"]),
         ("rramhil run quick", ["quickstart"]),
         ("rramhil run --device emu", ["emulator:"]),
     ],

@@ -38,8 +38,19 @@ def test_help_of_every_command_imports_neither_torch_nor_numpy() -> None:
     said = done.stderr.splitlines()
     assert said[-1] == "[]"
     helped = {line.removeprefix("HELP OF ") for line in said[:-1]}
-    wanted = ["run", "resume", "replay", "show", "report", "export", "devices", "doctor", "init"]
-    assert helped >= {*wanted, "ledger verify", "data list", "data fetch"}
+    wanted = [
+        "run",
+        "recover",
+        "resume",
+        "replay",
+        "show",
+        "report",
+        "export",
+        "devices",
+        "doctor",
+        "init",
+    ]
+    assert helped >= {*wanted, "doctor", "init", "ledger verify", "data list", "data fetch"}
 
 
 def test_version(rramhil: Call) -> None:

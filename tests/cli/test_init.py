@@ -21,7 +21,8 @@ def test_what_init_writes_loads_unchanged(rramhil: Call, tmp_path: Path) -> None
     assert json_of(result)["files"] == [str(folder / "job.toml"), str(folder / "station.toml")]
     job, _ = load_job(str(folder / "job.toml"))
     parse_address(job.device.address)
-    assert job.step_names() == ["scan", "tune", "program", "open_loop", "rsa", "rvw", "report"]
+    repairs = ["closed_form", "rsa", "rvw"]
+    assert job.step_names() == ["scan", "tune", "program", "open_loop", *repairs, "report"]
     station, whose = load_station(folder / "station.toml")
     assert not station.pulses.form.allowed
     assert "station.toml" in whose

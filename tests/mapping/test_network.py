@@ -152,3 +152,15 @@ def test_a_pair_makes_up_for_its_faulty_cell_as_far_as_its_partner_reaches() -> 
     # Two faulty cells: nothing can be moved.
     assert moved[0, 6:] == pytest.approx(targets[0, 6:])
     assert np.array_equal(OneColumn().compensated(targets, measured, faulty, levels), targets)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values())
+def test_the_cells_of_a_weight_are_those_that_change_it(scheme: Scheme) -> None:
+    mapped = map_network(network([(5, 3), (3, 4)]), die(1), TEN, scheme)
+    entries = {"layer0": np.array([4]), "layer1": np.array([], dtype=np.int64)}
+    chosen = mapped.cells_of(entries)
+    assert chosen.sum() == scheme.columns_per_weight
+    moved = np.where(chosen, mapped.siemens + 1e-6 * np.arange(chosen.size), mapped.siemens)
+    before, after = mapped.ideal_weights(), mapped.weights_from(moved)
+    assert list(np.flatnonzero((before["layer0"] != after["layer0"]).ravel())) == [4]
+    assert (before["layer1"] == after["layer1"]).all()

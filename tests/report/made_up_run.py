@@ -16,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rramhil.cost import Cost
-from rramhil.job.result import Accuracies, DeviceInfo, Interval, RunResult, StepResult
+from rramhil.job.result import (
+    Accuracies,
+    DeviceInfo,
+    Interval,
+    RunResult,
+    StepResult,
+    Timings,
+    WayTime,
+)
 
 ROWS = COLS = 256
 LEVELS = np.linspace(20e-6, 200e-6, 10)
@@ -68,6 +76,16 @@ COSTS = {
         reads=90_355, joules_estimate=0.9e-6, high_voltage_volt_seconds=0.021,
     ),
 }  # fmt: skip
+TIMINGS = Timings(
+    source="job", write_seconds=6.5e-6, read_seconds=10e-9, writes_at_once=16, reads_at_once=8,
+    sram_write_seconds=1e-9, programming_seconds=0.0131, compared_with="rvw",
+    ways={
+        "rsa": WayTime(device_seconds=0.5, with_programming_seconds=0.5131, speed_up=22.4,
+                       speed_up_with_programming=21.8),
+        "rvw": WayTime(device_seconds=11.2, with_programming_seconds=11.2131, speed_up=1.0,
+                       speed_up_with_programming=1.0),
+    },
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,6 +175,7 @@ def made_up_result(folder: Path) -> RunResult:
         accuracy=Accuracies.model_validate(shares),
         intervals={n: _wilson(shares[n], 719) for n in ("open_loop", "rsa", "rvw")},
         cost=COSTS,
+        timing=TIMINGS,
         steps=steps,
         warnings=["die 7: row 12 of tile 0 holds mapped cells and is bad"],
     )  # fmt: skip

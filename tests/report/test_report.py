@@ -139,6 +139,13 @@ def test_the_cost_table_says_what_the_result_says(folder: Path, page: Page) -> N
     assert page.numbers[: len(accuracy)] == accuracy
 
 
+def test_device_times_are_compared_both_ways_with_what_they_were_reckoned_with(page: Page) -> None:
+    for row in (["0.5", "11.2"], ["0.5131", "11.2131"], ["22.4", "1.0"], ["21.8", "1.0"]):
+        assert any(page.numbers[i : i + 2] == row for i in range(len(page.numbers)))
+    for words in ("[timing]", "6.5 µs for 16 cells", "10 ns for 8", "faster than R-V-W"):
+        assert words in page.text.replace("\N{NO-BREAK SPACE}", " "), words
+
+
 def test_the_record_leads_back_to_the_ledger(page: Page) -> None:
     for shown in ("9f" * 32, "4d" * 32, "ledgers/40nm-7/ledger.sqlite", "emulator:40nm?die=7"):
         assert shown in page.text

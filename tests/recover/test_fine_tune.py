@@ -41,9 +41,9 @@ def before(die: OnDie) -> float:
     ("options", "scheme", "lowest", "readings", "lost", "left"),
     [
         ("sigma=0.5&die=1", "two_column", 1e-6, 0, 0.03, 0.02),
-        ("sigma=0.5&die=1", "one_column", 1e-6, 0, 0.5, 0.08),
-        ("sigma=0.5&die=1", "one_column", 4e-6, 0, 0.5, 0.08),
-        ("sigma=0.5&die=1&disturb=10", "one_column", 1e-6, 1_000_000, 0.5, 0.08),
+        ("sigma=0.5&die=1", "one_column", 1e-6, 0, 0.5, 0.12),
+        ("sigma=0.5&die=1", "one_column", 4e-6, 0, 0.5, 0.12),
+        ("sigma=0.5&die=1&disturb=10", "one_column", 1e-6, 1_000_000, 0.5, 0.12),
         ("sigma=0.3&die=1&stuck_lrs=0.0175&stuck_hrs=0.0904", "two_column", 1e-6, 0, 0.2, 0.02),
     ],
     ids=["two columns", "one column", "on/off 10", "a million readings", "stuck cells"],

@@ -5,7 +5,8 @@
     python scripts/train_networks.py resnet20-cifar --data FOLDER --checkpoint FILE
 
 Seeded and on one thread: the same versions write the same file. With a checkpoint a training of
-many epochs goes on where it was stopped.
+many epochs goes on where it was stopped. With --harden SIGMA the stored network is trained on
+against multiplicative write errors, and written as NAME-hardened.
 """
 
 import argparse
@@ -14,11 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
 from rramhil.device import ReadLimits, Spec
 from rramhil.mapping import Levels, TwoColumn, map_network
 from rramhil.nn.data import DataSet, load_data
+from rramhil.nn.hardened import Hardening, harden
 from rramhil.nn.layers import Layer
 from rramhil.nn.network import (
     Card,
@@ -33,6 +36,7 @@ from rramhil.nn.repeatable import repeatable
 from rramhil.nn.splits import Splits, make_splits
 from rramhil.nn.train import Recipe, train
 from rramhil.nn.train_normed import NormedRecipe, NormedTraining
+from rramhil.nn.written import WriteErrors, WrittenNetwork
 
 FOLDER = Path(__file__).parent.parent / "fixtures" / "networks"
 SEED = 0
@@ -109,6 +113,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with mnist/, fashion-mnist/, cifar-10/")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where to write it")
     parser.add_argument(
+        "--harden", type=float, metavar="SIGMA", help="train the stored network on against errors"
+    )
+    parser.add_argument(
         "--checkpoint",
         type=Path,
         help="file to stop and resume with (resnet20-cifar)",
@@ -118,6 +125,10 @@ def main() -> None:
     layers, recipe = plan.layers, plan.recipe
     data = load_data(plan.data, chosen.data)
     splits = make_splits(data, SEED)
+    if chosen.harden is not None:
+        network = hardened(load_network(chosen.network), data, splits, chosen.harden)
+        write(network, data, chosen.out, plan.scale)
+        return
     card = Card(
         name=chosen.network,
         data=plan.data,
@@ -133,12 +144,36 @@ def main() -> None:
         weights, biases = normed(card, recipe, data, splits, chosen.checkpoint)
     else:
         weights, biases = plain(layers, recipe, data, splits)
-    accuracy = measure(Network(card, weights, biases), data, splits, plan.scale)
-    measured = card.model_copy(update={"accuracy": accuracy})
-    path = chosen.out / f"{chosen.network}.safetensors"
+    write(Network(card, weights, biases), data, chosen.out, plan.scale)
+
+
+def write(network: Network, data: DataSet, folder: Path, scale: str) -> None:
+    """Measure `network` and write it into `folder` under its name."""
+    accuracy = measure(network, data, make_splits(data, SEED), scale)
+    card = network.card.model_copy(update={"accuracy": accuracy})
+    path = folder / f"{card.name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_network(Network(measured, weights, biases), path)
+    save_network(Network(card, network.weights, network.biases), path)
     print(path, accuracy, load_network(path).sha256, f"{time.process_time():.0f} CPU s")
+
+
+def hardened(teacher: Network, data: DataSet, splits: Splits, sigma: float) -> Network:
+    """`teacher` trained on against multiplicative write errors, two columns and ten levels."""
+    mapped = map_network(teacher.matrices(), die(), LEVELS, TwoColumn())
+    errors = WriteErrors(LEVELS.siemens, LEVELS.siemens, sigma * LEVELS.siemens)
+    written = WrittenNetwork(mapped, errors, np.full(mapped.cells.size, np.nan))
+    hardening = Hardening(seed=SEED)
+    for epoch in harden(teacher, written, images_of(data, splits.train), hardening):
+        print(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}", flush=True)
+    card = teacher.card.model_copy(
+        update={
+            "name": f"{teacher.card.name}-hardened",
+            "script": f"{teacher.card.script} --harden {sigma:g}",
+            "recipe": f"{teacher.card.recipe}; hardened: {hardening.epochs} epochs, "
+            f"learning_rate {hardening.learning_rate:g}, sigma {sigma:g}",
+        }
+    )
+    return Network(card, epoch.network.weights, epoch.network.biases)
 
 
 def plain(

@@ -235,6 +235,17 @@ class Evaluate(StepSettings):
         return ("program",)
 
 
+class Stress(StepSettings):
+    """Readings of every mapped cell for what they do to it, not for what they say."""
+
+    do: Literal["stress"]
+    reads: int = Field(1_000_000, ge=1, le=100_000_000)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("program",)
+
+
 class Report(StepSettings):
     """Write the report. Without this step the run keeps its data and no report."""
 
@@ -250,6 +261,7 @@ Step = Annotated[
     | Refresh
     | Trim
     | Evaluate
+    | Stress
     | Recover
     | Wait
     | Watch

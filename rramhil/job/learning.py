@@ -17,7 +17,14 @@ from rramhil.device import Floats
 from rramhil.job.after_care import Care, Recalibrate, Watch
 from rramhil.job.file import JobFile
 from rramhil.job.on_array import judge_in_situ
-from rramhil.job.recoveries import ImageSets, Learning, RecoverAuto, RecoverClosedForm, Sparse
+from rramhil.job.recoveries import (
+    ImageSets,
+    Learning,
+    RecoverAuto,
+    RecoverClosedForm,
+    RecoverFineTune,
+    Sparse,
+)
 from rramhil.job.subject import Material, Subject
 from rramhil.job.work import Arrays, Tick, Work
 from rramhil.nn.layers import Product
@@ -25,6 +32,7 @@ from rramhil.nn.network import Images, Matrices, accuracy_of
 from rramhil.recover import loop
 from rramhil.recover.correction import Correction
 from rramhil.recover.cost import NUMBER_BITS, DigitalCost
+from rramhil.recover.fine_tune import check_budget
 from rramhil.recover.loop import Checkpoint, Schedule, adapt
 from rramhil.recover.places import Computed, Parameters, Place, corrected
 from rramhil.schema import FileError
@@ -98,8 +106,17 @@ def check_learning(sets: Sets, weights: Matrices, name: str, step: Learning) -> 
     if isinstance(step, RecoverClosedForm) and step.finish is not None:
         wanted = step.finish.images or step.images
         learning_images(sets, step.finish.learn_from, wanted, f"the finish of {where}")
+    if isinstance(step, RecoverFineTune):
+        _check_writes(weights, where, step)
     if isinstance(step, Sparse) and step.memory_bits is not None:
         _check_memory(weights, where, step, step.memory_bits)
+
+
+def _check_writes(weights: Matrices, where: str, step: RecoverFineTune) -> None:
+    try:
+        check_budget(step.settings(0), weights)
+    except ValueError as error:
+        raise FileError(f"{where}: {error}") from None
 
 
 def _check_memory(weights: Matrices, where: str, step: Sparse, budget: int) -> None:

@@ -19,12 +19,21 @@ from rramhil.job.file import (
     Program,
     Refresh,
     Scan,
+    Stress,
     Trim,
     Tune,
 )
+from rramhil.job.fine_tuning import check_programmed
 from rramhil.job.on_array import check_products
 from rramhil.job.on_chip import check_on_chip
-from rramhil.job.recoveries import RecoverAuto, RecoverProgressive, RecoverRSA, RecoverRVW
+from rramhil.job.recoveries import (
+    RecoverAuto,
+    RecoverFineTune,
+    RecoverProgressive,
+    RecoverRSA,
+    RecoverRVW,
+)
+from rramhil.job.stressing import check_stress
 from rramhil.trim import check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
@@ -55,6 +64,8 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 _check_tune(step, where, limits)
             case Program(how="on_chip") | Refresh():
                 check_on_chip(spec, job.mapping.levels, where)
+            case Stress():
+                check_stress(step, spec, where)
             case Trim():
                 check_trim(spec)
             case Characterise():
@@ -67,6 +78,8 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 _check_recipe(step.recipe, f"{where}: recipe", limits)
             case Evaluate(how="in_situ"):
                 check_products(spec, where, 'set how = "readback"')
+            case RecoverFineTune():
+                check_programmed(job, where)
             case RecoverRSA(switch_off=True):
                 _check_switch_off(job.mapping, where, limits)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from rramhil.job.step import Compensate, Delay, Passes, StepSettings, refuse_keys
+from rramhil.recover.fine_tune import FineTuneSettings, Strategy
 from rramhil.recover.ladder import RUNGS, Budget, Goal, Preference, Rung
 from rramhil.recover.rules import Rule
 from rramhil.schema import Seconds, Siemens, Strict
@@ -329,8 +330,52 @@ class RecoverProgressive(Learning):
         return self
 
 
+class RecoverFineTune(Learning):
+    """Fine-tuning of the device with open-loop writes (see `rramhil.recover.fine_tune`).
+
+    Its other keys are those of `FineTuneSettings`.
+    """
+
+    method: Literal["fine_tune"]
+    images: int | None = Field(1500, ge=1, description="to train with (None: all)")
+    learn_from: ImageSets = "both"
+    strategy: Strategy = "halving"
+    rounds: int = Field(4, ge=1, le=20, description="of training, writing and reading")
+    epochs: int = Field(2, ge=1, description="of each round")
+    learning_rate: float = Field(2e-3, gt=0)
+    refresh_epochs: int = Field(2, ge=1, description="of the digital biases, at the end")
+    refresh_rate: float = Field(3e-3, gt=0)
+    batch: int = Field(50, ge=1)
+    label_share: float = Field(0.3, ge=0, le=1, description="0: no labels")
+    temperature: float = Field(4.0, gt=0)
+    match: float = Field(0.3, ge=0, description="share of the matching of layer outputs")
+    gains: bool | None = Field(None, description="at the end train column gains as well")
+    rank: Literal["error", "output_error"] = "error"
+    sigmas: float | None = Field(None, ge=0, description="nearer cells are left alone")
+    writes_a_cell: float | None = Field(None, gt=0, description="more is refused")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("program",) if self.strategy == "biases_and_norms" else ("program", "tune")
+
+    @property
+    def host_pulses(self) -> bool:
+        return self.strategy != "biases_and_norms"
+
+    def settings(self, seed: int) -> FineTuneSettings:
+        """What the library takes."""
+        names = set(FineTuneSettings.model_fields) - {"seed"}
+        return FineTuneSettings(seed=seed, **{name: getattr(self, name) for name in names})
+
+
 Recover = Annotated[
-    RecoverRVW | RecoverRSA | RecoverClosedForm | RecoverLowRank | RecoverProgressive | RecoverAuto,
+    RecoverRVW
+    | RecoverRSA
+    | RecoverClosedForm
+    | RecoverLowRank
+    | RecoverProgressive
+    | RecoverFineTune
+    | RecoverAuto,
     Field(discriminator="method"),
 ]
 

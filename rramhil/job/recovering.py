@@ -9,10 +9,12 @@ import numpy as np
 
 from rramhil.job.adapting import recover_closed_form, recover_low_rank, recover_rsa
 from rramhil.job.climbing import climb
+from rramhil.job.fine_tuning import recover_fine_tune
 from rramhil.job.progressing import recover_progressive
 from rramhil.job.recoveries import (
     RecoverAuto,
     RecoverClosedForm,
+    RecoverFineTune,
     RecoverLowRank,
     RecoverProgressive,
     RecoverRSA,
@@ -31,6 +33,7 @@ METHODS: dict[type[Recovery], Method] = {
     RecoverLowRank: recover_low_rank,
     RecoverProgressive: recover_progressive,
     RecoverAuto: climb,
+    RecoverFineTune: recover_fine_tune,
 }
 
 

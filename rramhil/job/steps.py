@@ -23,6 +23,7 @@ from rramhil.job.file import (
     Refresh,
     Scan,
     Step,
+    Stress,
     Trim,
     Tune,
 )
@@ -31,6 +32,7 @@ from rramhil.job.on_array import judge_in_situ, products_of
 from rramhil.job.on_chip import write_on_chip
 from rramhil.job.recoveries import Recovery
 from rramhil.job.recovering import recover
+from rramhil.job.stressing import stress
 from rramhil.job.trimming import trim
 from rramhil.job.work import Arrays, Tick, Ticks, Work, note_yield
 from rramhil.recover.correction import Correction
@@ -60,6 +62,8 @@ def run_step(work: Work, step: Step, generator: np.random.Generator) -> Ticks:
             return trim(work, step, generator)
         case Evaluate():
             return evaluate(work, step)
+        case Stress():
+            return stress(work, step)
         case Recovery():
             return recover(work, step, generator)
         case Wait():
@@ -85,6 +89,8 @@ def remember(work: Work, step: Step, arrays: Arrays) -> None:
         work.curve = GateCurve(*(arrays[name] for name in names))
     elif isinstance(step, Program):
         work.written = work.seen = arrays["siemens"]
+        if "open_loop_siemens" in arrays:
+            work.open_loop = arrays["open_loop_siemens"]
     elif isinstance(step, (Refresh, Recovery, Recalibrate, Care)):
         work.correction, work.seen = Correction.from_arrays(arrays), arrays["siemens"]
 
@@ -225,7 +231,12 @@ def first_program(work: Work, step: Program) -> Ticks:
         yield Tick(work.done, cells.size, text)
     siemens = settled_reading(work.device, cells)
     note_yield(work, siemens)
-    work.arrays |= {"siemens": siemens, "open_cells": np.zeros(0, np.int64)}
+    work.open_loop = siemens
+    work.arrays |= {
+        "siemens": siemens,
+        "open_loop_siemens": siemens,
+        "open_cells": np.zeros(0, np.int64),
+    }
 
 
 def evaluate(work: Work, step: Evaluate) -> Ticks:

@@ -34,7 +34,8 @@ class Tick:
 class Work:
     """What the steps of one run share, and what the running step has found so far.
 
-    `done`: cells that an interrupted open-loop programming had finished. `partial`: what a
+    `stuck`: cells that a scan found bad; `open_loop`: what the mapped cells read after an open-loop
+    programming. `done`: cells that an interrupted step had written open loop. `partial`: what a
     closed loop has so far; a step that is resumed goes on from it. `accuracy`: filled by
     a step that evaluates. `digital`: counts of digital parameters and images for the cost.
     `correction`: digital numbers that a finished recovery left beside the array, until cells are
@@ -50,6 +51,7 @@ class Work:
     correction: Correction | None = None
     seen: Floats | None = None
     written: Floats | None = None
+    open_loop: Floats | None = None
     done: int = 0
     partial: Arrays = field(default_factory=dict)
     findings: Findings = field(default_factory=dict)

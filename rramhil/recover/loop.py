@@ -129,6 +129,11 @@ def best(recovery: Recovery, array: Computed, checkpoint: Checkpoint) -> Compute
         return corrected(recovery.places, parameters, array)
 
 
+def latest(recovery: Recovery, array: Computed, checkpoint: Checkpoint) -> Parameters:
+    """The parameters of a checkpoint as they are now, best or not."""
+    return _unpacked(_start(recovery, array), checkpoint, "now")
+
+
 def best_parameters(recovery: Recovery, array: Computed, checkpoint: Checkpoint) -> Parameters:
     """The best parameters of a checkpoint. Raises ValueError when it is of another recovery."""
     return _unpacked(_start(recovery, array), checkpoint, "best")
@@ -160,6 +165,8 @@ class _State:
         layers, asks = network.card.layers, self.recovery.loss.asks_outputs
         exact = by_weights(network.weights, network.biases)
         random = np.random.default_rng([schedule.seed, number])
+        for place in recovery.places:
+            place.begin(number)
         order = torch.from_numpy(random.permutation(len(images)))
         batches = math.ceil(len(images) / schedule.batch)
         losses = []
@@ -182,6 +189,8 @@ class _State:
 
     def judge(self, number: int, network: Network, array: Computed, validation: Images) -> None:
         """Validate, and keep the parameters when they are the best so far."""
+        for place in self.recovery.places:
+            place.begin(0)
         with torch.no_grad():
             now = corrected(self.recovery.places, self.parameters, array)
         logits = logits_by(network, validation, self.recovery.forward(now))

@@ -55,6 +55,9 @@ class Place(ABC):
 
     name: str
 
+    def begin(self, epoch: int) -> None:  # noqa: B027 (most places draw nothing)
+        """An epoch of training begins, or a validation (0): what draws begins its draws anew."""
+
     @abstractmethod
     def start(self, array: Computed) -> Matrices:
         """Parameters with which `correct` changes nothing."""

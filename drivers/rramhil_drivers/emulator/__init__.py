@@ -32,6 +32,7 @@ driver = Driver(
         "stuck_rows": "share of rows that carry a cluster of stuck cells",
         "converter_noise": "factor on the noise of the product's converter (default 1)",
         "sigma": "statistical chips only: width of the write error",
+        "disturb": "statistical chips only: hops of a cell in a million readings (default 0)",
         "law": "statistical chips only: multiplicative, lognormal or share_of_range",
     },
     faults=frozenset({"stuck_lrs", "stuck_hrs", "stuck_rows"}),

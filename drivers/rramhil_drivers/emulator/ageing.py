@@ -224,10 +224,11 @@ def _until_next(rng: np.random.Generator) -> int:
     return 1 + int(rng.standard_exponential() * PARTS)
 
 
-def hopped(law: Disturb, g: F32) -> F32:
-    """Conductance after one hop: nearer to the saturation, never beyond, never lower."""
+def hopped(law: Disturb, g: F32, hops: NDArray[np.int64] | None = None) -> F32:
+    """Conductance after one hop, or as many of each: nearer to the saturation, never beyond."""
     lacks = np.maximum(np.float32(law.saturation_siemens) - g, np.float32(0))
-    return as_f32(g + np.float32(law.step) * lacks)
+    share = np.float32(law.step) if hops is None else as_f32(1 - (1 - law.step) ** hops)
+    return as_f32(g + share * lacks)
 
 
 # ----------------------------------------------------------------------------- wear

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rramhil.device import Cells, Ints, Kind, Pulse
+from rramhil_drivers.emulator.ageing import PARTS, Hops, hop_rate, hopped
+from rramhil_drivers.emulator.ageing_laws import Disturb
 from rramhil_drivers.emulator.chipfile import ChipFile
-from rramhil_drivers.emulator.faults import STUCK, Purpose, draw_faults, tile_generator
+from rramhil_drivers.emulator.faults import FORMED, STUCK, Purpose, draw_faults, tile_generator
 from rramhil_drivers.emulator.noise import Noise
 from rramhil_drivers.emulator.physics import F32
 
@@ -38,6 +40,8 @@ class CellArray(ABC):
         self.rows, self.cols = chip.geometry.rows, chip.geometry.cols
         self.tile_cells = self.rows * self.cols
         self.trap_key = 0  # of what fluctuates by itself, from the noise seed
+        self.hop_law: Disturb | None = None  # readings leave the cells alone
+        self.hops = Hops()
         self.size = tiles * self.tile_cells
         self.awake = np.zeros(tiles, dtype=np.bool_)
         self.state: dict[str, NDArray[Any]] = {}
@@ -142,25 +146,65 @@ class CellArray(ABC):
     def pulse(self, pulse: Pulse, now: float, noise: Noise) -> None:
         """Apply a checked pulse that ends at `now`."""
 
+    @abstractmethod
+    def _shift(self, cells: Cells, before: F32, after: F32, now: float) -> None:
+        """Move `cells`, which conduct `before` at `now`, to conduct `after`: no write."""
+
     def disturb(
         self, cells: Cells, volts: float, seconds: NDArray[np.float64], now: float, noise: Noise
     ) -> Cells:
         """What reading voltage on `cells` up to `now` does to them; the cells that it moved.
 
         `seconds` (times, parts): the cells are that many equal parts, one after the other, which
-        bear those seconds, and all of it as many times. Here: nothing.
+        bear those seconds, and all of it as many times. Without a law: nothing.
         """
-        return np.empty(0, dtype=np.int64)
+        law = self.hop_law
+        if law is None:
+            return np.empty(0, dtype=np.int64)
+        stress = (seconds * hop_rate(law, volts)).reshape(-1)
+        places = self.hops.among(stress, cells.size // seconds.shape[1], noise.hop) % cells.size
+        return self._hop(law, cells[places], now)
 
     def disturb_lines(
         self, lines: Cells, codes: Ints, volts: float, seconds: float, now: float, noise: Noise
     ) -> Cells:
         """What products do to the word lines that begin at the cells `lines`; the cells moved.
 
-        `codes` (vectors, lines): each bit that is 1 puts `volts` on its line for `seconds`. Here:
-        nothing.
+        `codes` (vectors, lines): each bit that is 1 puts `volts` on its line for `seconds`. Without
+        a law: nothing.
         """
-        return np.empty(0, dtype=np.int64)
+        law = self.hop_law
+        if law is None:
+            return np.empty(0, dtype=np.int64)
+        share = round(seconds * hop_rate(law, volts) * PARTS)
+        places = self.hops.along_lines(codes, share, self.cols, noise.hop)
+        line, column = np.divmod(places, self.cols)
+        return self._hop(law, lines[line % lines.size] + column, now)
+
+    def disturb_long(
+        self, cells: Cells, volts: float, seconds: float, now: float, noise: Noise
+    ) -> None:
+        """What `volts` on each of `cells` for so long does to them, all hops in one draw."""
+        law = self.hop_law
+        if law is None:
+            return
+        hops = noise.hop.poisson(seconds * hop_rate(law, volts), cells.size)
+        free = ((self.flags[cells] & STUCK) == 0) & ((self.flags[cells] & FORMED) > 0) & (hops > 0)
+        moved = cells[free]
+        g = self.conductance(moved, now)
+        self._shift(moved, g, hopped(law, g, hops[free]), now)
+
+    def _hop(self, law: Disturb, cells: Cells, now: float) -> Cells:
+        """One hop of each of `cells`, in their order; a cell may be among them more than once."""
+        left = cells
+        while left.size:
+            once, first = np.unique(left, return_index=True)
+            left = np.delete(left, first)
+            flags = self.flags[once]
+            free = once[((flags & STUCK) == 0) & ((flags & FORMED) > 0)]
+            g = self.conductance(free, now)
+            self._shift(free, g, hopped(law, g), now)
+        return cells
 
     def heat(self, kelvin: float, now: float) -> None:  # noqa: B027 (cells that do not age)
         """From `now` on the die is at `kelvin`."""

@@ -268,7 +268,7 @@ class StatisticalLaw(Sourced):
     (highest - lowest), whatever the cell held before; RESET aims at `lowest`.
     multiplicative: target (1 + sigma z); lognormal: target exp(sigma z); share_of_range:
     target + sigma (highest - lowest) z. `fixed_share` of the variance of z belongs to the
-    cell for life, the rest is fresh for each write.
+    cell for life, the rest is fresh for each write. `disturb`: what readings do, if anything.
     """
 
     law: Law
@@ -280,6 +280,12 @@ class StatisticalLaw(Sourced):
     gate_high: Volts
     read_sd: Annotated[Siemens, Field(ge=0)]
     ceiling: PositiveSiemens
+    disturb: Disturb | None = None
+
+    @property
+    def hops(self) -> Disturb | None:
+        """The law of read disturb, None where it moves nothing."""
+        return self.disturb if self.disturb is not None and self.disturb.hops_per_second else None
 
     @model_validator(mode="after")
     def _ordered(self) -> StatisticalLaw:

@@ -19,9 +19,11 @@ from rramhil.device import (
     Floats,
     Ints,
     Kind,
+    KnobLimits,
     LinkLost,
     Programmed,
     Pulse,
+    Range,
     Refused,
 )
 from rramhil_drivers.emulator.cells import CellArray
@@ -37,6 +39,7 @@ from rramhil_drivers.emulator.statistical import StatisticalCells
 from rramhil_drivers.emulator.thermal import TEMPERATURE, Thermal
 from rramhil_drivers.emulator.wires import TileWires
 
+READINGS = "readings"
 STATE_VERSION = 7  # also when the same die number comes to mean other cells
 
 
@@ -106,7 +109,7 @@ class EmulatedDie(Device):
         self.clock: VirtualClock = VirtualClock()
         self._thermal = Thermal(chip.temperature)
         self._trim = ColumnTrim(chip, die, count)
-        knobs = {**self._trim.knobs(), **self._thermal.knobs()}
+        knobs = {**self._trim.knobs(), **self._thermal.knobs(), **_many_readings(chip)}
         self.spec = make_spec(chip, serial or f"{chip.name}-{die}", count, home, newborn, knobs)
         self._cells = _make_cells(chip, die, count, formed)
         shape = chip.geometry.rows, chip.geometry.cols
@@ -207,12 +210,24 @@ class EmulatedDie(Device):
         snapped = self.spec.knobs[knob].range.snap(floats)
         with self._lock:
             self._check_open()
-            if knob == TEMPERATURE:
+            if knob == READINGS:
+                self._read_often(int(snapped[0]))
+            elif knob == TEMPERATURE:
                 self._thermal.kelvin = float(snapped[0])
                 self._cells.heat(self._thermal.kelvin, self.clock.now())
                 self._products.forget()
             else:
                 self._trim.set(knob, snapped)
+
+    def _read_often(self, readings: int) -> None:
+        """So many readings of all cells in use: their stress and their time, and no answers."""
+        size = self.spec.rows * self.spec.cols
+        cells = np.flatnonzero(np.repeat(self._cells.awake, size)).astype(np.int64)
+        seconds = readings * self.spec.reading.seconds
+        self.clock.sleep(seconds * -(-cells.size // self.spec.reading.cells_at_once))
+        volts, now = self.spec.reading.volts, self.clock.now()
+        self._cells.disturb_long(cells, volts, seconds, now, self._noise)
+        self._products.forget()
 
     def close(self) -> None:
         self._closed = True
@@ -270,7 +285,7 @@ class EmulatedDie(Device):
 
     def _disturb_rows(self, tile: int, codes: Ints, rows: Ints | None) -> None:
         """Each bit of an input that is 1 puts the reading voltage on its word line."""
-        if self.chip.cells is None or self.chip.cells.disturb is None:
+        if self._cells.hop_law is None:
             return
         assert self.chip.converter is not None
         lines = np.arange(self.spec.rows) if rows is None else rows
@@ -365,6 +380,14 @@ class EmulatedDie(Device):
     def _check_open(self) -> None:
         if self._closed:
             raise Refused(f"{self.spec.serial} is closed; open it again with its address")
+
+
+def _many_readings(chip: ChipFile) -> dict[str, KnobLimits]:
+    """The knob of a statistical chip that readings disturb; no real device has it."""
+    if chip.statistical is None or chip.statistical.hops is None:
+        return {}
+    meaning = "readings of every cell in use, made at once (emulated chips only)"
+    return {READINGS: KnobLimits(Range(1, 1e8, 1), 1, meaning)}
 
 
 def _make_cells(chip: ChipFile, die: int, tiles: int, formed: bool) -> CellArray:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from rramhil.device import Address, Refused
 from rramhil.schema import FileError
 from rramhil.words import nearest
+from rramhil_drivers.emulator.ageing_laws import Disturb
 from rramhil_drivers.emulator.chipfile import (
     ChipFile,
     Law,
@@ -76,7 +77,7 @@ def _with_overrides(chip: ChipFile, address: Address) -> ChipFile:
         chip = _changed(chip, "faults", _changed_all(chip.faults, faults))
     if "converter_noise" in options:
         chip = _noisier(chip, _option(options, "converter_noise", 1.0, _not_negative))
-    laws = {k: options[k] for k in ("sigma", "law") if k in options}
+    laws = {k: options[k] for k in ("sigma", "law", "disturb") if k in options}
     if laws and chip.statistical is None:
         raise Refused(
             f"{next(iter(laws))}= is for statistical chips; {chip.name} has pulse-level cells "
@@ -88,8 +89,21 @@ def _with_overrides(chip: ChipFile, address: Address) -> ChipFile:
             new["sigma"] = _option(options, "sigma", 0.0, _not_negative)
         if "law" in laws:
             new["law"] = _option(options, "law", "", _law)
+        if "disturb" in laws:
+            new["disturb"] = _disturbed(chip, _option(options, "disturb", 0.0, _not_negative))
         chip = _changed(chip, "statistical", _changed_all(chip.statistical, new))
     return chip
+
+
+def _disturbed(chip: ChipFile, hops: float) -> Disturb:
+    """The chip's law of read disturb, with so many hops of a cell in a million readings."""
+    law = chip.statistical.disturb if chip.statistical is not None else None
+    if law is None:
+        raise Refused(
+            f"disturb=: {chip.name} has no [statistical.disturb]; write one into its chip file, "
+            "or leave the option out"
+        )
+    return _changed(law, "hops_per_second", hops / (1e6 * chip.reading.seconds))
 
 
 def _noisier(chip: ChipFile, factor: float) -> ChipFile:

@@ -9,21 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rramhil.device import Cells, Ints, Kind, Pulse
+from rramhil.device import Cells, Kind, Pulse
 from rramhil_drivers.emulator.ageing import (
-    PARTS,
     EffectiveTime,
-    Hops,
     RelaxationLaw,
     ageing_rate,
     first_to_die,
-    hop_rate,
-    hopped,
     lives,
     stuck_at,
     wear,
 )
-from rramhil_drivers.emulator.ageing_laws import Disturb
 from rramhil_drivers.emulator.cells import CellArray
 from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws, SetWidth
 from rramhil_drivers.emulator.faults import FORMED, STUCK, STUCK_LRS, Purpose, tile_generator
@@ -136,7 +131,7 @@ class PulsedCells(CellArray):
         self.fluctuation = Fluctuation(laws.noise)
         self.relaxation = RelaxationLaw(laws.relaxation)
         self.time = EffectiveTime()
-        self.hops = Hops()
+        self.hop_law = laws.disturb
         self._life_key = hash_key(tile_generator(die, 0, Purpose.LIFE))
         endurance = laws.endurance
         self._first_death = first_to_die(endurance, FIRST_DEATHS) if endurance else np.inf
@@ -224,39 +219,6 @@ class PulsedCells(CellArray):
         g = self.conductance(cells, now)
         return self.fluctuation.look(cells, g, now, self.trap_key, noise.read)
 
-    def disturb(
-        self, cells: Cells, volts: float, seconds: NDArray[np.float64], now: float, noise: Noise
-    ) -> Cells:
-        law = self.laws.disturb
-        if law is None:
-            return super().disturb(cells, volts, seconds, now, noise)
-        stress = (seconds * hop_rate(law, volts)).reshape(-1)
-        places = self.hops.among(stress, cells.size // seconds.shape[1], noise.hop) % cells.size
-        return self._hop(law, cells[places], now)
-
-    def disturb_lines(
-        self, lines: Cells, codes: Ints, volts: float, seconds: float, now: float, noise: Noise
-    ) -> Cells:
-        law = self.laws.disturb
-        if law is None:
-            return super().disturb_lines(lines, codes, volts, seconds, now, noise)
-        share = round(seconds * hop_rate(law, volts) * PARTS)
-        places = self.hops.along_lines(codes, share, self.cols, noise.hop)
-        line, column = np.divmod(places, self.cols)
-        return self._hop(law, lines[line % lines.size] + column, now)
-
-    def _hop(self, law: Disturb, cells: Cells, now: float) -> Cells:
-        """One hop of each of `cells`, in their order; a cell may be among them more than once."""
-        left = cells
-        while left.size:
-            once, first = np.unique(left, return_index=True)
-            left = np.delete(left, first)
-            flags = self.flags[once]
-            free = once[((flags & STUCK) == 0) & ((flags & FORMED) > 0)]
-            g, rows = self._seen(free, now)
-            self._shift(free, g, hopped(law, g), rows)
-        return cells
-
     def heat(self, kelvin: float, now: float) -> None:
         law = self.laws.retention
         if law is not None:
@@ -306,7 +268,7 @@ class PulsedCells(CellArray):
         self._write(cells.take(anew), after.take(anew), now, noise)
         small = np.flatnonzero(moved ^ write)
         if small.size:
-            self._shift(cells.take(small), g.take(small), after.take(small), rows.take(small))
+            self._nudge(cells.take(small), g.take(small), after.take(small), rows.take(small))
 
     def _least_write(self, kind: Kind, g: F32) -> F32:
         """The change of `g` from which on a pulse is a write, with a relaxation of its own.
@@ -430,7 +392,11 @@ class PulsedCells(CellArray):
         self.stamp[cells] = self.writes.stamp(now, self.time.at(now))
         self.relax[cells] = noise.relax.bit_generator.random_raw(cells.size).astype(np.uint32)
 
-    def _shift(self, cells: Cells, g: F32, after: F32, rows: Rows) -> None:
+    def _shift(self, cells: Cells, before: F32, after: F32, now: float) -> None:
+        rows = self._rows(self.stamp.take(cells), self.time.at(now))
+        self._nudge(cells, before, after, rows)
+
+    def _nudge(self, cells: Cells, g: F32, after: F32, rows: Rows) -> None:
         """Changes too small to be a write: they add up, and the relaxation under way goes on.
 
         The relaxation depends on the level, so that far out in its tails a small step could turn

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rramhil.device import Cells, Kind, Pulse
 from rramhil_drivers.emulator.cells import CellArray
@@ -27,6 +30,7 @@ class StatisticalCells(CellArray):
         super().__init__(chip, die, tiles)
         self.law = law
         self.fixed = np.zeros(self.size, dtype=np.float16)
+        self.hop_law = law.hops
 
     def draw_fixed(self, here: slice, rng: np.random.Generator) -> None:
         self.fixed[here] = normals(rng, self.tile_cells)
@@ -35,6 +39,14 @@ class StatisticalCells(CellArray):
         z = self._errors(self.fixed[here].astype(np.float32), rng)
         self.written[here] = statistical_landing(self.law, self._lowest(self.tile_cells), z)
         self.flags[here] |= FORMED
+
+    def saved(self) -> dict[str, NDArray[Any]]:
+        left = {} if self.hop_law is None else {"hops": np.array([self.hops.left])}
+        return {**super().saved(), **left}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        super().restore(arrays)
+        self.hops.left = int(arrays["hops"][0]) if "hops" in arrays else 0
 
     def conductance(self, cells: Cells, now: float) -> F32:
         return as_f32(self.written[cells])
@@ -59,6 +71,9 @@ class StatisticalCells(CellArray):
             target = statistical_target(self.law, np.asarray(pulse.gate_volts, dtype=np.float32))
         free = (self.flags[pulse.cells] & STUCK) == 0
         self.written[pulse.cells[free]] = statistical_landing(self.law, target, z)[free]
+
+    def _shift(self, cells: Cells, before: F32, after: F32, now: float) -> None:
+        self.written[cells] = after
 
     def _lowest(self, count: int) -> F32:
         return np.full(count, self.law.lowest, dtype=np.float32)

@@ -120,3 +120,24 @@ def test_a_chip_that_writes_by_itself_needs_no_gate_curve(tmp_path: Path) -> Non
     run.execute(lambda _: None, lambda: False)
     assert run.is_finished
     assert run.result.steps[0].findings["yield"] > 0.5
+
+
+def test_the_chip_rewrites_the_weights_that_a_recovery_chooses_and_no_others(
+    tmp_path: Path,
+) -> None:
+    """The largest tenth of the weights, in windows of half the width."""
+    step = 'do = "recover"\nmethod = "rvw"\nhow = "on_chip"\nselect = "magnitude"\nfraction = 0.1\n'
+    open_loop = JOB.replace('how = "on_chip"\n', "").replace('do = "refresh"\n', "")
+    run = small_job(tmp_path, f"{open_loop}{step}tolerance_factor = 0.5\n")
+    heard: list[str] = []
+    run.execute(lambda p: heard.append(p.text), lambda: "on the chip: 0 of 128" in str(heard[-1:]))
+    assert run.result.outcome == "stopped"
+    result = Run.open(run.run).execute(lambda _: None, lambda: False)
+    assert result.outcome == "finished"
+    rewritten = result.steps[-1]
+    arrays = run.folder_of.load_arrays(rewritten.arrays or "")
+    written = (arrays["sets"] + arrays["resets"]) > 0
+    assert rewritten.findings["chosen_cells"] == 2 * 64
+    assert 0 < written.sum() <= 2 * 64
+    assert float(rewritten.findings["chosen_yield"] or 0) > 0.6
+    assert rewritten.cost.pulses == (arrays["sets"] + arrays["resets"]).sum()

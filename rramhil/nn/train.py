@@ -16,13 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rramhil.nn.augment import moved_images
 from rramhil.nn.layers import Layer, forward
 from rramhil.nn.network import Images, Matrices
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a teacher is trained. `learning_rate` is the peak after `warm_up` of all steps."""
+    """How a teacher is trained. `learning_rate` is the peak after `warm_up` of all steps.
+
+    `shift`: each image is moved by up to so many pixels each way, and with `mirror` half of them
+    are turned left to right, anew in each epoch.
+    """
 
     epochs: int
     learning_rate: float
@@ -30,6 +35,8 @@ class Recipe:
     weight_decay: float = 1e-4
     warm_up: float = 0.1
     weight_noise: float = 0.0
+    shift: int = 0
+    mirror: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -68,9 +75,10 @@ def train(
         for start in range(0, len(images), recipe.batch):
             chosen = order[start : start + recipe.batch]
             for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * _warm_cosine(step / steps, recipe.warm_up)
+                group["lr"] = recipe.learning_rate * warm_cosine(step / steps, recipe.warm_up)
             noisy = {n: _noisy(w, recipe.weight_noise, generator) for n, w in weights.items()}
-            logits = forward(layers, images.pixels[chosen], noisy, biases)
+            pixels = _moved(images.pixels[chosen], recipe, generator)
+            logits = forward(layers, pixels, noisy, biases)
             loss = functional.cross_entropy(logits, images.labels[chosen])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -80,10 +88,20 @@ def train(
         yield TrainingEpoch(float(np.mean(losses)), _copies(weights), _copies(biases))
 
 
-def _warm_cosine(progress: float, warm_up: float) -> float:
+def warm_cosine(progress: float, warm_up: float) -> float:
+    """Share of the peak learning rate at `progress` 0..1: a line up to `warm_up`, a cosine to 0."""
     if progress < warm_up:
         return (progress + 1e-3) / (warm_up + 1e-3)
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
+
+
+def _moved(pixels: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    if recipe.shift == 0 and not recipe.mirror:
+        return pixels
+    count = len(pixels)
+    starts = torch.randint(2 * recipe.shift + 1, (2, count, 1), generator=generator)
+    mirrored = torch.rand(count, generator=generator) < (0.5 if recipe.mirror else 0.0)
+    return moved_images(pixels, recipe.shift, starts, mirrored)
 
 
 def _noisy(weight: Tensor, share: float, generator: torch.Generator) -> Tensor:

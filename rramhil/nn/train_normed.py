@@ -24,9 +24,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from rramhil.device import Ints
+from rramhil.nn.augment import moved_images
 from rramhil.nn.data import DataSet
 from rramhil.nn.layers import Layer, last_of, walk
 from rramhil.nn.network import Matrices
+from rramhil.nn.train import warm_cosine
 
 EPSILON = 1e-5
 
@@ -84,9 +86,11 @@ class NormedTraining:
             chosen = order[number * recipe.batch : (number + 1) * recipe.batch]
             progress = (self.done + number / batches) / recipe.epochs
             for group in self._optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * _warm_cosine(progress, recipe.warm_up)
-            pixels = _moved(data, chosen, mirrored[chosen], recipe.shift, random)
-            losses.append(self._step(pixels, torch.from_numpy(data.labels[chosen])))
+                group["lr"] = recipe.learning_rate * warm_cosine(progress, recipe.warm_up)
+            codes, labels = (torch.from_numpy(a[chosen]) for a in (data.images, data.labels))
+            starts = random.integers(0, 2 * recipe.shift + 1, size=(2, len(chosen), 1))
+            moved = moved_images(codes, recipe.shift, torch.from_numpy(starts), mirrored[chosen])
+            losses.append(self._step(moved.float() / data.full_scale, labels))
         self.done += 1
         return float(np.mean(losses))
 
@@ -180,29 +184,7 @@ def _initial(layer: Layer, generator: torch.Generator) -> Tensor:
     return kernel.contiguous(memory_format=torch.channels_last)
 
 
-def _warm_cosine(progress: float, warm_up: float) -> float:
-    if progress < warm_up:
-        return (progress + 1e-3) / (warm_up + 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
-
-
 def _mirrored(count: int, seed: int, epoch: int) -> Tensor:
     """Which of `count` images are mirrored: half of them in even epochs, the others in odd ones."""
     even = np.random.default_rng(seed).random(count) < 0.5
     return torch.from_numpy(even ^ bool(epoch % 2))
-
-
-def _moved(
-    data: DataSet, chosen: Ints, mirrored: Tensor, shift: int, random: np.random.Generator
-) -> Tensor:
-    """Pixels 0..1 of the images, shifted and mirrored: channels last, black where nothing is."""
-    codes = torch.from_numpy(data.images[chosen])
-    padded = functional.pad(codes, (shift,) * 4)
-    count, _, height, width = codes.shape
-    starts = torch.from_numpy(random.integers(0, 2 * shift + 1, size=(2, count, 1)))
-    rows = starts[0] + torch.arange(height)
-    columns = starts[1] + torch.arange(width)
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    image = torch.arange(count)[:, None, None]
-    moved = padded[image, :, rows[:, :, None], columns[:, None, :]]
-    return (moved.float() / data.full_scale).permute(0, 3, 1, 2)

@@ -1,6 +1,7 @@
 """Networks: the forward pass is torch's own, files keep everything, wrong input is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from rramhil.nn.data import load_data
+from rramhil.nn.data import DataError, load_data
 from rramhil.nn.layers import Layer, forward
 from rramhil.nn.network import (
     Card,
@@ -127,10 +128,12 @@ def test_weights_and_images_of_another_shape_are_refused() -> None:
         logits_of(network, Images(torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.int64)))
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.1])
-def test_training_learns_and_repeats(noise: float) -> None:
+@pytest.mark.parametrize(
+    "more", [{}, {"weight_noise": 0.1}, {"shift": 1, "mirror": True}], ids=["", "noise", "moved"]
+)
+def test_training_learns_and_repeats(more: dict[str, Any]) -> None:
     images = small_images(40)
-    recipe = Recipe(epochs=30, learning_rate=1e-2, batch=10, weight_noise=noise)
+    recipe = Recipe(epochs=30, learning_rate=1e-2, batch=10, **more)
     with repeatable():
         runs = [list(train(LAYERS, images, recipe, seed=5)) for _ in range(2)]
     assert runs[0][-1].loss < 0.7 * runs[0][0].loss
@@ -152,12 +155,18 @@ def test_networks_that_come_along_say_what_they_are(name: str) -> None:
     assert network.card.script.startswith("scripts/train_networks.py")
     assert network.card.accuracy["teacher_test"] > 0.85
     ideal_loss = network.card.accuracy["teacher_test"] - network.card.accuracy["ideal_mapping_test"]
-    assert ideal_loss <= 0.01
+    deep = len(network.card.layers) > 10  # ten levels cost twenty layers more: docs/networks.md
+    assert ideal_loss <= (0.03 if deep else 0.01)
 
 
-def test_the_digits_network_does_what_its_card_says() -> None:
-    network, digits = load_network("digits"), load_data("digits")
-    splits = make_splits(digits, network.card.split_seed)
-    for part in ("validation", "test"):
-        measured = accuracy_of(network, images_of(digits, getattr(splits, part)))
-        assert measured == pytest.approx(network.card.accuracy[f"teacher_{part}"], abs=1e-6)
+@pytest.mark.parametrize("name", network_names())
+def test_a_network_does_what_its_card_says(name: str) -> None:
+    network = load_network(name)
+    try:
+        data = load_data(network.card.data)
+    except DataError as error:
+        pytest.skip(str(error))
+    splits = make_splits(data, network.card.split_seed)
+    measured = accuracy_of(network, images_of(data, splits.validation))
+    said = network.card.accuracy["teacher_validation"]
+    assert measured == pytest.approx(said, abs=1.5 / len(splits.validation))

@@ -126,8 +126,8 @@ def main() -> None:
     data = load_data(plan.data, chosen.data)
     splits = make_splits(data, SEED)
     if chosen.harden is not None:
-        network = hardened(load_network(chosen.network), data, splits, chosen.harden)
-        write(network, data, chosen.out, plan.scale)
+        network = hardened(load_network(chosen.network), data, splits, plan.scale, chosen.harden)
+        write(network, data, plan.scale, chosen.out)
         return
     card = Card(
         name=chosen.network,
@@ -144,10 +144,10 @@ def main() -> None:
         weights, biases = normed(card, recipe, data, splits, chosen.checkpoint)
     else:
         weights, biases = plain(layers, recipe, data, splits)
-    write(Network(card, weights, biases), data, chosen.out, plan.scale)
+    write(Network(card, weights, biases), data, plan.scale, chosen.out)
 
 
-def write(network: Network, data: DataSet, folder: Path, scale: str) -> None:
+def write(network: Network, data: DataSet, scale: str, folder: Path) -> None:
     """Measure `network` and write it into `folder` under its name."""
     accuracy = measure(network, data, make_splits(data, SEED), scale)
     card = network.card.model_copy(update={"accuracy": accuracy})
@@ -157,9 +157,12 @@ def write(network: Network, data: DataSet, folder: Path, scale: str) -> None:
     print(path, accuracy, load_network(path).sha256, f"{time.process_time():.0f} CPU s")
 
 
-def hardened(teacher: Network, data: DataSet, splits: Splits, sigma: float) -> Network:
+def hardened(teacher: Network, data: DataSet, splits: Splits, scale: str, sigma: float) -> Network:
     """`teacher` trained on against multiplicative write errors, two columns and ten levels."""
-    mapped = map_network(teacher.matrices(), die(), LEVELS, TwoColumn())
+    per_column = scale == "column"
+    mapped = map_network(
+        teacher.matrices(), die(), LEVELS, TwoColumn(), scale_per_column=per_column
+    )
     errors = WriteErrors(LEVELS.siemens, LEVELS.siemens, sigma * LEVELS.siemens)
     written = WrittenNetwork(mapped, errors, np.full(mapped.cells.size, np.nan))
     hardening = Hardening(seed=SEED)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from rramhil.nn.layers import by_weights, unrolled, walk, with_positions_first
+from rramhil.nn.layers import Layer, by_weights, walk, with_positions_first
 from rramhil.nn.network import Images, Matrices, Network
 from rramhil.recover.losses import Loss, answers
 from rramhil.recover.places import Computed
@@ -52,7 +53,7 @@ def moments(network: Network, images: Images, batch: int = 500) -> Moments:
         for part in images.batches(batch):
             for step in walk(network.card.layers, part.pixels, exact):
                 name = step.layer.name
-                rows = unrolled(step.layer, step.inputs).square().sum(0)
+                rows = _squared_inputs(step.layer, step.inputs)
                 outputs = with_positions_first(step.outputs).double()
                 sums = torch.stack([outputs.sum(0), outputs.square().sum(0)])
                 inputs[name] = inputs[name] + rows if name in inputs else rows
@@ -63,6 +64,16 @@ def moments(network: Network, images: Images, batch: int = 500) -> Moments:
         mean = first / products[name]
         variances[name] = float((second / products[name] - mean.square()).mean())
     return Moments({name: x / products[name] for name, x in inputs.items()}, variances)
+
+
+def _squared_inputs(layer: Layer, inputs: Tensor) -> Tensor:
+    """The sum of x^2 over all products for each row, without unrolling them."""
+    if layer.kind == "linear":
+        return inputs.flatten(1).square().sum(0)
+    edge, stride = layer.padding, layer.stride
+    power = functional.pad(inputs.square().sum(0), (edge, edge, edge, edge))
+    windows = power.unfold(1, layer.kernel, stride).unfold(2, layer.kernel, stride)
+    return windows.sum((1, 2)).reshape(-1)
 
 
 def expected_output_error(network: Network, array: Computed, seen: Moments) -> Scores:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rramhil.nn.data import load_data
-from rramhil.nn.network import Images, Network, images_of, load_network, logits_of
+from rramhil.nn.layers import Layer, unrolled
+from rramhil.nn.network import Card, Images, Network, images_of, load_network, logits_of
 from rramhil.nn.splits import make_splits
 from rramhil.recover.losses import distillation, label_loss, matching
 from rramhil.recover.masks import ranked_mask
@@ -106,6 +107,30 @@ def test_moments_do_not_depend_on_the_batch() -> None:
         torch.testing.assert_close(values, many.inputs[name])
         assert one.outputs[name] == pytest.approx(many.outputs[name])
     assert logits_of(network(), some()).shape == (60, 10)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 2, 1), (5, 1, 0), (1, 2, 0)])
+def test_moments_of_a_convolution_are_those_of_its_unrolled_inputs(
+    kernel: int, stride: int, padding: int
+) -> None:
+    layer = Layer(
+        name="only", kind="convolution", inputs=2, outputs=3, kernel=kernel, stride=stride,
+        padding=padding, relu=False,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(kernel)
+    card = Card(
+        name="small", data="any", image_shape=(2, 9, 8), layers=(layer,), script="", recipe="",
+        seed=0, split_seed=0, accuracy={},
+    )  # fmt: skip
+    weight = torch.randn(layer.rows, 3, generator=generator)
+    pixels = torch.rand(7, 2, 9, 8, generator=generator)
+    network = Network(card, {"only": weight}, {"only": torch.ones(3)})
+    seen = moments(network, Images(pixels, torch.zeros(7, dtype=torch.int64)), batch=3)
+    x = unrolled(layer, pixels)
+    torch.testing.assert_close(seen.inputs["only"], x.square().mean(0))
+    assert seen.outputs["only"] == pytest.approx(
+        float((x @ weight).var(0, correction=0).mean()), rel=1e-4
+    )
 
 
 @settings(deadline=None, max_examples=40)

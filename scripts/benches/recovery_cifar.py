@@ -1,7 +1,8 @@
 """Recovery of ResNet-20 on CIFAR-10, statistical preset: points under the teacher.
 
-Ten levels, a digital scale for each column (folded into the norm), 2,000 unlabelled images of the
-calibration set, 5 % of the weights in sparse memory, column gains and biases (the folded norms).
+Ten levels, a digital scale for each column (folded into the norm) that clips nothing, 2,000
+unlabelled images of the calibration set. `norms` fits column gains and biases alone, `closed` 5 %
+of the weights as well, `distilled` trains all of them on for 3 epochs from there, without labels.
 `cifar10_loss_to_teacher` is the worst mean of the three required errors.
 """
 
@@ -27,7 +28,16 @@ REQUIRED = ("mult0.3", "mult0.5", "saf_hrs")
 WAYS: list[Step] = [
     closed_form("norms", 0.0, 2000),
     closed_form("closed", 0.05, 2000),
+    closed_form(
+        "distilled", 0.05, 2000, finish={"epochs": 3, "images": 2000, "learning_rate": 2e-3}
+    ),
 ]
+
+
+def _job(law: str) -> Step:
+    job = job_of(f"tiles=16&{law}", "resnet20-cifar", "cifar-10", WAYS, "column")
+    job["mapping"]["percentile"] = 100
+    return job
 
 
 def rows(seed: int, quick: bool, scale: Scale) -> Iterator[Row]:
@@ -37,7 +47,7 @@ def rows(seed: int, quick: bool, scale: Scale) -> Iterator[Row]:
         DieJob(
             error,
             seed + die,
-            job_of(f"tiles=16&{law}", "resnet20-cifar", "cifar-10", WAYS, "column"),
+            _job(law),
         )
         for error, law in ERRORS.items()
         for die in range(dies)
@@ -58,6 +68,6 @@ def rows(seed: int, quick: bool, scale: Scale) -> Iterator[Row]:
         if error in REQUIRED:
             worst.append(float(np.mean(losses)))
         yield mean_row(
-            f"{error}_cpu_seconds", [r["cpu_seconds"]["closed"] for r in found], "CPU seconds"
+            f"{error}_cpu_seconds", [r["cpu_seconds"]["distilled"] for r in found], "CPU seconds"
         )
     yield Row("cifar10_loss_to_teacher", max(worst), "points", None, dies)

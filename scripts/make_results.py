@@ -1,0 +1,119 @@
+"""Fill the tables and draw the pictures of docs/results.md from rows that benchmarks printed.
+
+    scripts/bench recovery --json > docs/results/recovery.jsonl
+    python scripts/make_results.py
+
+A table stands between `<!-- table NAME -->` and `<!-- end -->`, NAME being that of the file of
+rows; the table of a file that is not there is left as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from rramhil.report.style import REPAIRS, house_style
+
+DOCS = Path(__file__).parent.parent / "docs"
+REQUIRED = {
+    "mult0.5_128": ("multiplicative 0.5", 0.6),
+    "mult0.5_1000": ("multiplicative 0.5", 0.3),
+    "saf_hrs_128": ("multiplicative 0.3, stuck 1.75 % LRS, 9.04 % HRS", 0.3),
+    "saf_lrs_5000": ("multiplicative 0.3, stuck 9.04 % LRS, 1.75 % HRS", 0.6),
+    "range0.3_5000": ("0.3 of the range", 0.9),
+}
+Rows = dict[str, dict[str, Any]]
+
+
+def main() -> None:
+    """Rewrite docs/results.md and docs/images/recovery-*.png."""
+    page = DOCS / "results.md"
+    text = page.read_text("utf-8")
+    for path in sorted((DOCS / "results").glob("*.jsonl")):
+        rows = {row["row"]: row for row in map(json.loads, path.read_text("utf-8").splitlines())}
+        table = "\n".join(required(rows) if path.stem == "recovery" else plain(rows))
+        pattern = rf"(<!-- table {path.stem} -->\n).*?(<!-- end -->)"
+        text, found = re.subn(pattern, rf"\g<1>{table}\n\g<2>", text, flags=re.DOTALL)
+        if not found:
+            raise SystemExit(f"error: docs/results.md has no table {path.stem!r}; add its markers")
+        if path.stem == "recovery_curves":
+            draw_curves(rows)
+    page.write_text(text, "utf-8")
+
+
+def required(rows: Rows) -> Iterable[str]:
+    """What is asked of the closed form, and what it gives."""
+    yield "| error of the cells | images | sparse, % | before, % | loss | worst die | asked |"
+    yield "|---|---|---|---|---|---|---|"
+    for name, (error, most) in REQUIRED.items():
+        case, images = name.rsplit("_", 1)
+        loss = rows[f"{name}_loss"]
+        yield (
+            f"| {error} | {images} | {rows[f'{name}_sparse']['value']:.1f} | "
+            f"{rows[f'{case}_before']['value']:.1f} | {_value(loss)} | "
+            f"{rows[f'{name}_loss_worst_die']['value']:.2f} | <= {most:g} |"
+        )
+    cpu = _value(rows["cpu_seconds_per_die"])
+    yield f"\nA repair with 128 images, evaluation included: {cpu} CPU seconds a die."
+
+
+def plain(rows: Rows) -> Iterable[str]:
+    """Every row as it was printed."""
+    yield "| row | value | unit | n |"
+    yield "|---|---|---|---|"
+    for name, row in rows.items():
+        yield f"| `{name}` | {_value(row)} | {row['unit']} | {row['n']} |"
+
+
+def _value(row: dict[str, Any]) -> str:
+    digits = 2 if abs(row["value"]) < 1000 else 0
+    value = f"{row['value']:.{digits}f}" if abs(row["value"]) >= 0.1 else f"{row['value']:.3g}"
+    return value if row["spread"] is None else f"{value} ± {row['spread']:.2g}"
+
+
+def draw_curves(rows: Rows) -> None:
+    """Loss against sparse numbers, against images, and of random sparse adaptation."""
+    (DOCS / "images").mkdir(exist_ok=True)
+    with house_style():
+        figure = Figure(figsize=(9.5, 3.2), layout="constrained")
+        sparse, images, literal = figure.subplots(1, 3)
+        _curve(sparse, rows, r"mult0\.5_sparse_([\d.]+)_loss", "closed form, 128 images", 0)
+        sparse.set(xlabel="sparse numbers, % of weights", ylabel="loss, points", yscale="log")
+        _curve(images, rows, r"mult0\.5_images_(\d+)_loss", "closed form, 5 %", 0)
+        images.set(xlabel="unlabelled images", xscale="log", yscale="log")
+        for index, sigma in enumerate(("0.1", "0.3", "0.5")):
+            for loss, style in (("labels", "--"), ("distillation", "-")):
+                pattern = rf"mult{re.escape(sigma)}_rsa_([\d.]+)_{loss}_loss"
+                _curve(literal, rows, pattern, f"{sigma}, {loss}", index, style)
+        literal.set(xlabel="random numbers, % of weights", yscale="log")
+        for axes, title in zip(
+            (sparse, images, literal),
+            ("sigma 0.5: digital memory", "sigma 0.5: images", "RSA to the letter, 1,000 images"),
+            strict=True,
+        ):
+            axes.set_title(title)
+            axes.legend(fontsize=7)
+        path = DOCS / "images" / "recovery-curves.png"
+        figure.savefig(path, dpi=110, facecolor="white")
+
+
+def _curve(axes: Any, rows: Rows, pattern: str, label: str, colour: int, style: str = "-") -> None:
+    points = [
+        (float(found[1]), row["value"], row["spread"] or 0.0)
+        for name, row in rows.items()
+        if (found := re.fullmatch(pattern, name))
+    ]
+    x, y, spread = zip(*sorted(points), strict=True)
+    axes.errorbar(
+        x, [max(v, 0.01) for v in y], spread, fmt=f"o{style}", color=REPAIRS[colour],
+        markersize=3, capsize=2, label=label,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

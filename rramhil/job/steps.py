@@ -85,7 +85,7 @@ def remember(work: Work, step: Step, arrays: Arrays) -> None:
     elif isinstance(step, Program):
         work.written = work.seen = arrays["siemens"]
     elif isinstance(step, (Refresh, Recovery, Recalibrate, Care)):
-        work.correction, work.seen = Correction.from_arrays(arrays), arrays["siemens"]
+        work.correction, work.seen = Correction.from_arrays(arrays), arrays.get("siemens")
 
 
 def scan(work: Work, step: Scan) -> Ticks:

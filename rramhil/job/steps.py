@@ -92,7 +92,7 @@ def remember(work: Work, step: Step, arrays: Arrays) -> None:
         if "open_loop_siemens" in arrays:
             work.open_loop = arrays["open_loop_siemens"]
     elif isinstance(step, (Refresh, Recovery, Recalibrate, Care)):
-        work.correction, work.seen = Correction.from_arrays(arrays), arrays["siemens"]
+        work.correction, work.seen = Correction.from_arrays(arrays), arrays.get("siemens")
 
 
 def scan(work: Work, step: Scan) -> Ticks:

@@ -87,7 +87,9 @@ def _written(work: Work, held_siemens: NDArray[np.float64]) -> WrittenNetwork:
 def _judge(work: Work, settings: FineTuneSettings, state: FineTuning, chip: Chip) -> None:
     subject = work.subject
     again = settled_reading(work.device, subject.cells, 0.0)
-    repaired = refreshed(settings, state, chip, again)
+    correction = refreshed(settings, state, chip)
+    work.keep(correction)
+    repaired = correction.applied(chip.held(again, state.biases))
     work.accuracy = accuracy_of(subject.network, subject.test, repaired.weights, repaired.biases)
     biases = {f"best.biases.{name}": bias.numpy() for name, bias in repaired.biases.items()}
     work.arrays |= {"siemens": again, "writes": state.writes, "aimed": state.aimed, **biases}

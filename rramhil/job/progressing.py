@@ -15,7 +15,9 @@ from rramhil.job.work import Tick, Ticks, Work
 from rramhil.nn.layers import Product, by_weights
 from rramhil.nn.network import accuracy_by
 from rramhil.recover.chip import MappedChip, Writing, read_product
+from rramhil.recover.correction import Correction
 from rramhil.recover.cost import DigitalCost
+from rramhil.recover.places import Biases, ColumnGains
 from rramhil.recover.progressive import (
     Progress,
     ProgressiveSettings,
@@ -113,6 +115,8 @@ def _text(now: Progress) -> str:
 def _judge(work: Work, step: RecoverProgressive, done: Tuned, measured: Product | None) -> None:
     """The accuracy `delay` after the last write, from products or from a fresh reading."""
     subject = work.subject
+    numbers = {ColumnGains.name: done.gains, Biases.name: done.biases}
+    work.keep(Correction.of((ColumnGains(), Biases()), numbers))
     if measured is not None:
         work.device.clock.sleep(step.delay)
         accuracy = accuracy_by(subject.network, subject.test, done.around(measured))

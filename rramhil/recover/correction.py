@@ -21,6 +21,7 @@ from rramhil.recover.places import (
     Biases,
     ColumnGains,
     Computed,
+    LowRank,
     Parameters,
     Place,
     ReplacingMemory,
@@ -31,9 +32,13 @@ from rramhil.recover.places import (
 PLACES: dict[str, Callable[[Mask], Place]] = {
     ColumnGains.name: lambda _: ColumnGains(),
     SparseMemory.name: SparseMemory,
+    LowRank.name: lambda _: LowRank(rank=1, seed=0),
     Biases.name: lambda _: Biases(),
 }
-"""Places that can be kept in a file, made again from their mask; a new place is a line here."""
+"""Places that can be kept in a file, made again from their mask; a new place is a line here.
+
+Rank and seed of a low-rank one are where its factors start; the kept factors say what they are.
+"""
 
 _PREFIX = "correction"
 

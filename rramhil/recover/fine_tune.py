@@ -30,7 +30,8 @@ from rramhil.device import Device, Floats, Refused
 from rramhil.mapping import filled
 from rramhil.nn.network import Images, Matrices, Network
 from rramhil.nn.written import Kept, WrittenNetwork
-from rramhil.recover.loop import Epoch, Recovery, Schedule, adapt, best, latest
+from rramhil.recover.correction import Correction
+from rramhil.recover.loop import Epoch, Recovery, Schedule, adapt, best_parameters, latest
 from rramhil.recover.losses import Loss, distillation, matching
 from rramhil.recover.places import Biases, ColumnGains, Computed, Parameters, Place
 from rramhil.recover.rewriting import (
@@ -273,17 +274,15 @@ def refresh(settings: FineTuneSettings, state: FineTuning, chip: Chip) -> tuple[
     return Recovery(digital, settings.loss, schedule), chip.held(state.siemens, state.biases)
 
 
-def refreshed(
-    settings: FineTuneSettings, state: FineTuning, chip: Chip, siemens: Floats
-) -> Computed:
-    """The recovered network with the cells as they read `siemens`, after `fine_tune`.
+def refreshed(settings: FineTuneSettings, state: FineTuning, chip: Chip) -> Correction:
+    """The digital numbers that `fine_tune` leaves beside the cells it wrote.
 
     Raises ValueError before the refresh has begun.
     """
     if state.round <= settings.write_rounds or state.loop is None:
         raise ValueError("the fine-tuning has not come to its refresh yet; run it to the end")
-    recovery, _ = refresh(settings, state, chip)
-    return best(recovery, chip.held(siemens, state.biases), state.loop)
+    recovery, array = refresh(settings, state, chip)
+    return Correction.of(recovery.places, best_parameters(recovery, array, state.loop))
 
 
 def _train(

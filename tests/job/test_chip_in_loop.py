@@ -77,7 +77,7 @@ def repaired(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 def test_what_the_array_computes_recovers(repaired: RunResult, name: str) -> None:
     assert accuracy(repaired, "readback") < 0.92
     assert accuracy(repaired, "in_situ") < 0.5
-    assert accuracy(repaired, name) > 0.92
+    assert accuracy(repaired, name) > 0.9  # the ideal mapping gives 0.97
     (step,) = [step for step in repaired.steps if step.name == name]
     assert step.findings["in_situ"] is True
     noise = [float(step.findings[f"product_noise_fc{n}"] or 0) for n in (1, 2, 3)]

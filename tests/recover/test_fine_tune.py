@@ -30,7 +30,9 @@ def run(die: OnDie, settings: FineTuneSettings, state: FineTuning) -> list[Progr
 
 def recovered(die: OnDie, settings: FineTuneSettings, state: FineTuning) -> float:
     run(die, settings, state)
-    return accuracy(refreshed(settings, state, die.chip, settled_reading(die.device, die.cells)))
+    siemens = settled_reading(die.device, die.cells)
+    held = die.chip.held(siemens, state.biases)
+    return accuracy(refreshed(settings, state, die.chip).applied(held))
 
 
 def before(die: OnDie) -> float:
@@ -125,7 +127,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(Refused, match="gate voltages of this device are not known; sweep"):
         next(steps)
     with pytest.raises(ValueError, match="has not come to its refresh"):
-        refreshed(QUICK, die.begun(), die.chip, die.first)
+        refreshed(QUICK, die.begun(), die.chip)
     arrays = die.begun().as_arrays()
     arrays["wanted.fc1"] = np.zeros((3, 3), np.float32)
     with pytest.raises(ValueError, match="another network than digits; start it anew"):

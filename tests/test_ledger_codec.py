@@ -37,6 +37,8 @@ def test_any_floats_come_back_bit_for_bit(values, grid):
 @given(
     st.one_of(
         st.lists(st.integers(-(2**62), 2**62), max_size=30),
+        st.lists(st.integers(-(2**63), 2**63 - 1), max_size=12),
+        st.just([100, 256, 2**63 - 2, 2**63 - 2, -(2**63) + 1, -128]),
         st.lists(st.integers(0, 300), max_size=60),
         st.lists(st.integers(0, 70000), max_size=60, unique=True).map(sorted),
         st.lists(st.integers(0, 2**20), max_size=20),

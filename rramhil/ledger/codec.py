@@ -114,6 +114,9 @@ def _is_constant(flat: Array) -> bool:
 def _code_integers(flat: Array) -> tuple[int, bytes] | None:
     if flat.size < 2:
         return None
+    least, most = int(flat.min()), int(flat.max())
+    if most - least >= 2**63:
+        return None  # steps would wrap
     first, last = int(flat[0]), int(flat[-1])
     steps = flat[1:] - flat[:-1]
     low, high = int(steps.min()), int(steps.max())
@@ -123,8 +126,7 @@ def _code_integers(flat: Array) -> tuple[int, bytes] | None:
         mask = np.zeros(last - first + 1, dtype=np.bool_)
         mask[flat - first] = True
         return _BITS, struct.pack("<q", first) + np.packbits(mask, bitorder="little").tobytes()
-    ends = (first, last) if low >= 0 else (int(flat.min()), int(flat.max()))
-    listed = _width(*ends)
+    listed = _width(least, most)
     stepped = _width(low, high)
     if stepped is not None and (listed is None or stepped < listed):
         narrow = steps.astype(_DTYPES[stepped])

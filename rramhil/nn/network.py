@@ -203,9 +203,16 @@ def _load(path: Path) -> Network:
             f"{path} is no network that scripts/train_networks.py or save_network wrote"
         ) from None
     for layer in card.layers:
-        if tuple(weights[layer.name].shape) != (layer.rows, layer.outputs):
-            raise FileError(
-                f"{path}: layer {layer.name} is {tuple(weights[layer.name].shape)}, but its card "
-                f"says ({layer.rows}, {layer.outputs})"
-            )
+        where, shape = f"of layer {layer.name}", (layer.rows, layer.outputs)
+        _check_tensor(weights[layer.name], shape, f"{path}: the weight {where}")
+        _check_tensor(biases[layer.name], (layer.outputs,), f"{path}: the bias {where}")
     return Network(card, weights, biases, digest)
+
+
+def _check_tensor(tensor: Tensor, shape: tuple[int, ...], what: str) -> None:
+    if tuple(tensor.shape) != shape:
+        raise FileError(f"{what} has shape {tuple(tensor.shape)}, but its card says {shape}")
+    if tensor.dtype != torch.float32:
+        raise FileError(f"{what} is {tensor.dtype}; store it as float32")
+    if not bool(torch.isfinite(tensor).all()):
+        raise FileError(f"{what} holds NaN or infinite numbers; train the network again")

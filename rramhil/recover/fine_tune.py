@@ -181,7 +181,7 @@ class FineTuning:
         if self.planned is not None:
             arrays["planned"] = self.planned
         if self.loop is not None:
-            arrays |= {f"loop.{name.replace('/', '.')}": v for name, v in self.loop.items()}
+            arrays |= {f"loop.{name}": values for name, values in self.loop.items()}
         return arrays
 
     @classmethod
@@ -198,7 +198,7 @@ class FineTuning:
             tensors[kind] = {n: torch.from_numpy(np.array(v)) for n, v in stored.items()}
         number, done = (int(v) for v in arrays["numbers"])
         loop = {
-            name.removeprefix("loop.").replace(".", "/"): values
+            name.removeprefix("loop."): values
             for name, values in arrays.items()
             if name.startswith("loop.")
         }
@@ -325,7 +325,7 @@ def _plan(
     state.biases = {n: b.detach().clone() for n, b in trained["biases"].items()}
     aimed = written.aimed(state.wanted)
     chosen = worth_writing(written, freed, kept, aimed)
-    state.aimed = np.where(chosen, aimed, state.aimed)
+    state.aimed = aimed
     state.planned, state.done, state.loop = np.flatnonzero(chosen), 0, None
 
 

@@ -6,7 +6,7 @@ from its seed, so that its indices take no memory; any other must store them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +25,6 @@ class Mask:
 
     def __len__(self) -> int:
         return sum(len(index) for index in self.entries.values())
-
-
-MaskRule = Callable[[Mapping[str, Tensor], float, np.random.Generator], Mask]
 
 
 def random_mask(

@@ -62,5 +62,6 @@ def product_noise(network: Network, products: Product, images: Images) -> dict[s
             again = products(step.layer, step.inputs)
             again += for_columns(step.layer, network.biases[name])
             apart = float((given - again).square().mean().sqrt()) / 2**0.5
-            noise[name] = apart / max(float(given.std()), 1e-30)
+            spread = (given - for_columns(step.layer, network.biases[name])).std()
+            noise[name] = apart / max(float(spread), 1e-30)
     return noise

@@ -185,7 +185,8 @@ class _State:
             if self.settings.affine:
                 wanted = product_of(layer, inputs, self.tuned.weights[name], biases)
                 ridge = Ridge(seed=self.settings.seed)
-                gains, found = fit_affine(layer, inputs, raw, wanted, biases, ridge)
+                n = len(self.images)  # validation images are corrected, never fitted to
+                gains, found = fit_affine(layer, inputs[:n], raw[:n], wanted[:n], biases, ridge)
                 self.tuned.gains[name], self.tuned.biases[name] = gains, found
             biased = for_columns(layer, self.tuned.biases[name])
             self.outputs[name] = raw * for_columns(layer, gains) + biased

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rramhil.nn.layers import Layer, by_weights, walk, with_positions_first
-from rramhil.nn.network import Images, Matrices, Network
+from rramhil.nn.network import Images, Matrices, Network, check_images
 from rramhil.recover.losses import Loss, answers
 from rramhil.recover.places import Computed
 
@@ -44,7 +44,13 @@ class Moments:
 
 
 def moments(network: Network, images: Images, batch: int = 500) -> Moments:
-    """Second moments of the inputs (rows,) of each layer and the variance of its outputs."""
+    """Second moments of the inputs (rows,) of each layer and the variance of its outputs.
+
+    Raises ValueError without images, or with images of another shape.
+    """
+    check_images(network, images)
+    if not len(images):
+        raise ValueError("moments are those of images; give at least one")
     inputs: Matrices = {}
     totals: dict[str, Tensor] = {}
     products = dict.fromkeys(network.weights, 0)

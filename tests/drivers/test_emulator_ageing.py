@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rramhil.device import Kind, Pulse
+from rramhil.address import open_device
+from rramhil.device import Kind, Pulse, Refused
 from rramhil_drivers.emulator import ageing
 from rramhil_drivers.emulator.chipfile import ChipFile, PulsedLaws, load_chip
 from rramhil_drivers.emulator.die import EmulatedDie
@@ -246,10 +247,28 @@ def test_readings_raise_at_the_stated_rate_and_never_beyond_the_saturation() -> 
 def test_disturb_grows_as_the_sinh_of_the_voltage() -> None:
     law = laws().disturb
     assert law is not None
-    assert ageing.hop_rate(law, 0.0) == 0.0
-    assert ageing.hop_rate(law, law.volts) == pytest.approx(law.hops_per_second)
-    higher = ageing.hop_rate(law, law.volts + 0.1) / law.hops_per_second
+    assert law.rate(0.0) == 0.0
+    assert law.rate(law.volts) == pytest.approx(law.hops_per_second)
+    higher = law.rate(law.volts + 0.1) / law.hops_per_second
     assert higher == pytest.approx(np.exp(0.1 / law.volts_per_e), rel=0.01)
+
+
+def test_many_hops_in_one_call_are_as_many_as_in_parts() -> None:
+    """700,000 hops: more parts than 64 bits hold."""
+    stress, places = np.full(700, 1.0), []
+    for parts in (1, 7):
+        hops, random = ageing.Hops(), np.random.default_rng(5)
+        found = [hops.among(part, 1000, random) for part in np.split(stress, parts)]
+        sizes = [0, *np.cumsum([700_000 // parts] * parts)[:-1]]
+        places.append(np.concatenate([a + b for a, b in zip(found, sizes, strict=True)]))
+        assert 0 < hops.left < 100 * ageing.PARTS
+    assert places[0].size == pytest.approx(700_000, rel=0.01)
+    np.testing.assert_array_equal(*places)
+
+
+def test_a_statistical_chip_whose_cells_hop_at_every_reading_is_refused() -> None:
+    with pytest.raises(Refused, match=r"disturb=1e\+08: .* lower it"):
+        open_device("emulator:statistical?disturb=1e8")
 
 
 @settings(deadline=None, max_examples=50)

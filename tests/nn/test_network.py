@@ -105,8 +105,26 @@ def test_what_is_no_network_is_refused_in_one_sentence(tmp_path: Path) -> None:
     network = small_network()
     network.weights["fc"] = torch.zeros(4, 5)
     save_network(network, broken)
-    with pytest.raises(FileError, match=r"fc is \(4, 5\), but its card says \(48, 5\)"):
+    with pytest.raises(FileError, match=r"weight of layer fc has shape \(4, 5\), but .* \(48, 5\)"):
         load_network(broken)
+
+
+@pytest.mark.parametrize(
+    ("bias", "words"),
+    [
+        (torch.zeros(1), r"bias of layer fc has shape \(1,\), but its card says \(5,\)"),
+        (torch.zeros(5, dtype=torch.float16), "float16; store it as float32"),
+        (torch.full((5,), float("nan")), "NaN or infinite"),
+    ],
+)
+def test_numbers_that_cannot_be_computed_with_are_refused(
+    tmp_path: Path, bias: torch.Tensor, words: str
+) -> None:
+    network, path = small_network(), tmp_path / "odd.safetensors"
+    network.biases["fc"] = bias
+    save_network(network, path)
+    with pytest.raises(FileError, match=words):
+        load_network(path)
 
 
 def test_a_card_whose_layers_do_not_fit_says_which(tmp_path: Path) -> None:

@@ -144,6 +144,18 @@ def test_stopping_and_resuming_changes_nothing_and_measures_nothing_twice(stop_a
     assert chip.writes in (["fc2", "fc3"], ["fc2", "fc2", "fc3"], ["fc2", "fc3", "fc3"])
 
 
+def test_gains_and_offsets_are_not_fitted_to_validation_images() -> None:
+    learn, validation, settings = learning()
+    mirrored = Images(validation.pixels.flip(-1), validation.labels)
+    first, other = (
+        tuned(network(), next(progressive(network(), Remembering(), *given)).checkpoint)
+        for given in ((learn, validation, settings), (learn, mirrored, settings))
+    )
+    assert torch.equal(first.gains["fc1"], other.gains["fc1"])
+    assert torch.equal(first.biases["fc1"], other.biases["fc1"])
+    assert not torch.equal(first.gains["fc1"], torch.ones(128))
+
+
 def test_without_gains_only_biases_and_weights_change() -> None:
     chip, plain = Remembering(), SHORT.model_copy(update={"affine": False})
     for step in progressive(network(), chip, images("train"), images("validation"), plain):

@@ -144,21 +144,6 @@ class EffectiveTime:
 # ------------------------------------------------------------------------ read disturb
 
 
-def hop_rate(law: Disturb, volts: float) -> float:
-    """Hops per second of a cell that is read at `volts`: sinh(V / volts_per_e).
-
-    Drift by thermally activated hops in a field (N. F. Mott, R. W. Gurney, 1940); that the
-    reading of HfO2 cells makes filaments grow towards a saturation, faster with the voltage,
-    and that 0.3 V is the most for a two-bit cell: W. Shim, Y. Luo, J. Seo, S. Yu, IRPS 2020,
-    doi 10.1109/IRPS45951.2020.9129252.
-    """
-    return (
-        law.hops_per_second
-        * math.sinh(abs(volts) / law.volts_per_e)
-        / math.sinh(law.volts / law.volts_per_e)
-    )
-
-
 class Hops:
     """Which of the cells that are read hop: a Poisson process along the sequence of readings.
 
@@ -182,7 +167,9 @@ class Hops:
             return np.empty(0, dtype=np.int64)
         if self.left <= 0:
             self.left = _until_next(rng)
-        ends = np.cumsum(shares) * each
+        # Beyond 2**62 parts whole numbers of Python go on where those of 64 bits would wrap.
+        wide = float(shares.sum(dtype=np.float64)) * each >= 2.0**62
+        ends = np.cumsum(shares.astype(object) if wide else shares) * each
         total, places = int(ends[-1]), []
         while self.left <= total:
             group = int(np.searchsorted(ends, self.left, side="left"))

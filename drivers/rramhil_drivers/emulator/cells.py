@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rramhil.device import Cells, Ints, Kind, Pulse
-from rramhil_drivers.emulator.ageing import PARTS, Hops, hop_rate, hopped
+from rramhil_drivers.emulator.ageing import PARTS, Hops, hopped
 from rramhil_drivers.emulator.ageing_laws import Disturb
 from rramhil_drivers.emulator.chipfile import ChipFile
 from rramhil_drivers.emulator.faults import FORMED, STUCK, Purpose, draw_faults, tile_generator
@@ -161,7 +161,7 @@ class CellArray(ABC):
         law = self.hop_law
         if law is None:
             return np.empty(0, dtype=np.int64)
-        stress = (seconds * hop_rate(law, volts)).reshape(-1)
+        stress = (seconds * law.rate(volts)).reshape(-1)
         places = self.hops.among(stress, cells.size // seconds.shape[1], noise.hop) % cells.size
         return self._hop(law, cells[places], now)
 
@@ -176,7 +176,7 @@ class CellArray(ABC):
         law = self.hop_law
         if law is None:
             return np.empty(0, dtype=np.int64)
-        share = round(seconds * hop_rate(law, volts) * PARTS)
+        share = round(seconds * law.rate(volts) * PARTS)
         places = self.hops.along_lines(codes, share, self.cols, noise.hop)
         line, column = np.divmod(places, self.cols)
         return self._hop(law, lines[line % lines.size] + column, now)
@@ -188,7 +188,7 @@ class CellArray(ABC):
         law = self.hop_law
         if law is None:
             return
-        hops = noise.hop.poisson(seconds * hop_rate(law, volts), cells.size)
+        hops = noise.hop.poisson(seconds * law.rate(volts), cells.size)
         free = ((self.flags[cells] & STUCK) == 0) & ((self.flags[cells] & FORMED) > 0) & (hops > 0)
         moved = cells[free]
         g = self.conductance(moved, now)

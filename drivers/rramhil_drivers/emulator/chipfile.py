@@ -333,10 +333,11 @@ class ChipFile(Table):
                     f"temperature.reference_kelvin {here:g} is not the {there:g} of "
                     "cells.retention; a die at its reference temperature must age at rate 1"
                 )
-        if self.cells is not None and self.cells.disturb is not None:
-            self.cells.disturb.check_reading(self.reading.volts, self.reading.seconds)
+        laws = self.cells or self.statistical
+        if laws is not None and laws.disturb is not None:
+            laws.disturb.check_reading(self.reading.volts, self.reading.seconds)
             if self.converter is not None:
-                self.cells.disturb.check_reading(self.reading.volts, self.converter.seconds)
+                laws.disturb.check_reading(self.reading.volts, self.converter.seconds)
         if self.cells is not None:
             times = [w.seconds for w in self.cells.set.widths]
             allowed = self.set.seconds

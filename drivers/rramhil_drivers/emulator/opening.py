@@ -103,7 +103,12 @@ def _disturbed(chip: ChipFile, hops: float) -> Disturb:
             f"disturb=: {chip.name} has no [statistical.disturb]; write one into its chip file, "
             "or leave the option out"
         )
-    return _changed(law, "hops_per_second", hops / (1e6 * chip.reading.seconds))
+    changed = _changed(law, "hops_per_second", hops / (1e6 * chip.reading.seconds))
+    try:
+        changed.check_reading(chip.reading.volts, chip.reading.seconds)
+    except ValueError as error:
+        raise Refused(f"disturb={hops:g}: {error}") from None
+    return changed
 
 
 def _noisier(chip: ChipFile, factor: float) -> ChipFile:

@@ -35,7 +35,8 @@ def descend(
 
     `residuals(x, seed)`, x of shape (count,), gives an array of always the same shape, or an
     empty one where nothing can be simulated; the seed is that of a simulation. What x itself
-    should cost is for `residuals` to append.
+    should cost is for `residuals` to append. Raises ValueError when no point of a round can be
+    simulated.
     """
     rng = np.random.default_rng(seed)
 
@@ -49,6 +50,8 @@ def descend(
         moves = spread * rng.standard_normal((points, count))
         every = [residuals(best + move, n) for n, move in enumerate(moves)]
         able = np.array([bool(one.size) for one in every])
+        if not able.any():
+            raise ValueError(f"none of {points} trials could be simulated; begin from other cells")
         step = _step(moves[able], np.array([one for one in every if one.size]), spread)
         trials = [best + length * step for length in LENGTHS]
         found = [level(trial) for trial in trials]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rramhil.device import Cells, Refused
+from rramhil.schema import FileError
 
 from ..emulator.chipfile import ChipFile, PulsedLaws, load_chip
 from ..emulator.die import EmulatedDie
@@ -146,7 +147,10 @@ def fit(data: Measured, laws: PulsedLaws, say: Callable[[str], None]) -> PulsedL
         except Refused:  # a gate sweep that does not reach the levels: no such cells
             return np.empty(0)
 
-    return moved(laws, descend(residuals, len(FITTED), POINTS, say))
+    try:
+        return moved(laws, descend(residuals, len(FITTED), POINTS, say))
+    except ValueError as error:
+        raise FileError(f"the laws of writing cannot be fitted: {error}") from None
 
 
 class Target:

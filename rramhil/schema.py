@@ -26,9 +26,13 @@ class FileError(ValueError):
 
 
 class Strict(BaseModel):
-    """Base of all file models: an unknown key is an error, and nothing changes afterwards."""
+    """Base of all file models: an unknown key is an error, no number is inf or nan, and nothing
+    changes afterwards.
+    """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 def _quantity(unit: str) -> Callable[[Any], Any]:

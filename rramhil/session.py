@@ -201,7 +201,7 @@ class Session:
             remember(work, step, work.arrays)
         record.outcome = "finished"
         if work.accuracy is not None:
-            setattr(result.accuracy, record.name, work.accuracy)
+            result.accuracy.add(record.name, work.accuracy)
             result.intervals[record.name] = wilson(work.accuracy, len(work.subject.test))
             result.cost[record.name] = self._cost_since_last_accuracy(record)
             spec, repairs = self.device.spec, self.job.repairs()

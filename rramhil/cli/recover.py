@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,8 @@ from rramhil.cli.errors import UsageError
 from rramhil.cli.options import Json, Quiet, Station
 from rramhil.cli.run import launch
 from rramhil.cli.terminal import Terminal
+
+DEVICE = "emulator:40nm"
 
 
 def recover(
@@ -26,14 +28,14 @@ def recover(
         ),
     ],
     device: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--device",
             metavar="ADDRESS",
-            help="The device, for example emulator:40nm?die=7.",
+            help="The device (default: the station's, else that of --like, else emulator:40nm).",
             autocompletion=complete.addresses,
         ),
-    ] = "emulator:40nm",
+    ] = None,
     network: Annotated[
         str | None,
         typer.Option(
@@ -100,16 +102,23 @@ def recover(
     terminal = Terminal(json=json, quiet=quiet)
     from rramhil.address import parse_address
     from rramhil.job.making import base_for, recovery_job
+    from rramhil.station import load_station
 
-    parse_address(device)
+    if station is not None:
+        bench, _ = load_station(station)
+        device = bench.address if device is None else device
+        station = str(Path(station).resolve()) if Path(station).exists() else station
+    if device is None and like is None:
+        device = DEVICE
     words = {"fraction": fraction, "mask": mask, "select": select}
     words |= {"images": images, "epochs": epochs}
     keys = {key: value for key, value in words.items() if value is not None}
-    job, text = recovery_job(
-        method, keys | set_keys(settings or ()), like or base_for(device), device, network, seed
-    )
+    keys |= set_keys(settings or (), given=keys)
+    pattern = like or base_for(device or DEVICE)
+    job, text = recovery_job(method, keys, pattern, device, network, seed, station)
+    parse_address(job.device.address)
     if write is None:
-        launch(job, text, device, station, terminal)
+        launch(job, text, job.device.address, station, terminal)
         return
     if write.exists():
         raise UsageError(f"{write} exists and is not overwritten; name another file")
@@ -118,12 +127,14 @@ def recover(
     terminal.say(f"next: rramhil run {write}")
 
 
-def set_keys(settings: Sequence[str]) -> dict[str, Any]:
+def set_keys(settings: Sequence[str], given: Iterable[str] = ()) -> dict[str, Any]:
     """Each `key=value`, the value as TOML reads it, or as a text where it is no TOML.
 
-    A key with dots is one of a table, as in TOML.
+    A key with dots is one of a table, as in TOML. Raises `UsageError` for one that is there
+    already, also among those `given` otherwise, and for what METHOD says.
     """
     keys: dict[str, Any] = {}
+    taken = list(given)
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not (key and equals and value):
@@ -133,6 +144,13 @@ def set_keys(settings: Sequence[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             read = value
         *tables, last = key.split(".")
+        if key.split(".")[0] in ("do", "method"):
+            raise UsageError(f"--set {setting!r} changes what METHOD says; give another METHOD")
+        for other in taken:
+            if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
+                both = f"{key!r} is" if key == other else f"{other!r} and {key!r} are one key"
+                raise UsageError(f"{both} given twice; keep one of the two")
+        taken.append(key)
         inner = keys
         for name in tables:
             inner = inner.setdefault(name, {})

@@ -69,6 +69,13 @@ class Care(_Watching, _Calibrating):
 
     @model_validator(mode="after")
     def _later(self) -> Care:
+        for key in ("first", "points"):
+            default = type(self).model_fields[key].default
+            if self.every is not None and getattr(self, key) != default:
+                raise ValueError(
+                    f"{key} says how times are spaced in their logarithm, and 'every' that they "
+                    "are evenly spaced; keep one of the two"
+                )
         start = self.every or self.first
         if not start < self.horizon:
             raise ValueError(

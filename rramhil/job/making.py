@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rramhil.job.file import JobFile, load_job
@@ -26,13 +27,15 @@ def recovery_job(
     method: str,
     settings: Mapping[str, Any],
     like: str,
-    address: str,
+    address: str | None = None,
     network: str | None = None,
     seed: int | None = None,
+    station: str | None = None,
 ) -> tuple[JobFile, str]:
     """The job `like` with one recovery, by `method` with `settings`, in the place of its own.
 
-    `network` by name or file; its data are those that it was trained on. Raises `FileError`.
+    `network` by name or file; its data are those that it was trained on. The address, the seed and
+    the station are those of `like` where none is given. Raises `FileError`.
     """
     if method not in methods():
         raise FileError(f"there is no recovery method {method!r}{nearest(method, methods())}")
@@ -40,7 +43,10 @@ def recovery_job(
     table = tomllib.loads(text)
     table["name"] = f"recover-{method}"
     table["seed"] = job.seed if seed is None else seed
-    table["device"] = {"address": address, "station": job.device.station}
+    table["device"] = {
+        "address": job.device.address if address is None else address,
+        "station": station or job.device.station,
+    }
     table["network"], table["data"] = _subject(job, network)
     step = {"do": "recover", "method": method, **settings}
     kept = [s for s in table["steps"] if s["do"] not in ("recover", "report")]
@@ -57,4 +63,5 @@ def _subject(job: JobFile, network: str | None) -> tuple[dict[str, Any], dict[st
 
     data = load_network(network).card.data
     folder = job.data.folder if data == job.data.name else None
-    return {"name": network}, {"name": data, "folder": folder}
+    name = str(Path(network).resolve()) if Path(network).suffix else network
+    return {"name": name}, {"name": data, "folder": folder}

@@ -36,6 +36,13 @@ class Accuracies(_Model):
     )
     open_loop: float | None = Field(None, description="as first programmed, by readback")
 
+    def add(self, name: str, share: float) -> None:
+        """Keep `share` under `name`, also where the model has an attribute of that name."""
+        if name in type(self).model_fields or self.model_extra is None:
+            setattr(self, name, share)
+        else:
+            self.model_extra[name] = share
+
 
 class Interval(_Model):
     """A 95 % Wilson interval within this die, and the number of test images."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from rramhil.schema import Seconds, Strict
 
@@ -19,8 +19,6 @@ Compensate = Annotated[
 
 class StepSettings(Strict):
     """The settings of a step. `do` names what it does."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     do: str
     name: str | None = Field(None, pattern=NAME)

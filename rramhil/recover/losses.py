@@ -65,14 +65,16 @@ def distillation(temperature: float, label_share: float) -> Loss:
     """`label_share` of cross-entropy, the rest T^2 KL(teacher || logits) at temperature T.
 
     G. E. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network", 2015.
-    A `label_share` of 0 needs no labels. Raises ValueError for a temperature not above 0 or a
-    share outside 0 to 1.
+    A `label_share` of 0 needs no labels, one of 1 is `label_loss`. Raises ValueError for a
+    temperature not above 0 or a share outside 0 to 1.
     """
     if not temperature > 0 or not 0 <= label_share <= 1:
         raise ValueError(
             f"distillation needs a temperature above 0 (it is {temperature:g}) and a label share "
             f"of 0 to 1 (it is {label_share:g})"
         )
+    if label_share == 1:
+        return label_loss()
 
     def loss(array: Answers, labels: Tensor, teacher: Answers) -> Tensor:
         softened = functional.kl_div(

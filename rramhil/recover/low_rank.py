@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from rramhil.recover.loop import Recovery, Schedule
-from rramhil.recover.losses import distillation, label_loss, matching
+from rramhil.recover.losses import distillation, matching
 from rramhil.recover.places import Biases, ColumnGains, Computed, LowRank, Place
 from rramhil.schema import Strict
 
@@ -37,8 +37,7 @@ def low_rank_adaptation(settings: LowRankSettings, array: Computed) -> Recovery:
     low_rank = LowRank(settings.rank, settings.seed)
     low_rank.start(array)
     places: list[Place] = [low_rank, ColumnGains()] if settings.gains else [low_rank]
-    labels_only = settings.label_share == 1
-    loss = label_loss() if labels_only else distillation(settings.temperature, settings.label_share)
+    loss = distillation(settings.temperature, settings.label_share)
     if settings.matching:
         loss = loss + matching(settings.matching)
     return Recovery(

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from rramhil.recover.loop import Recovery, Schedule
-from rramhil.recover.losses import Loss, distillation, label_loss, matching
+from rramhil.recover.losses import Loss, distillation, matching
 from rramhil.recover.masks import Mask, random_mask
 from rramhil.recover.places import (
     Biases,
@@ -65,9 +65,5 @@ def random_sparse_adaptation(
 
 
 def _loss(settings: RsaSettings) -> Loss:
-    answer = (
-        label_loss()
-        if settings.label_share == 1
-        else distillation(settings.temperature, settings.label_share)
-    )
+    answer = distillation(settings.temperature, settings.label_share)
     return answer + matching(settings.match) if settings.match else answer

@@ -44,6 +44,7 @@ _COST_LINES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("… RESET", "resets", lambda n: count(int(n))),
     ("… FORM", "forms", lambda n: count(int(n))),
     ("Reads (cells × reads)", "reads", lambda n: count(int(n))),
+    ("Products (vectors × tiles)", "products", lambda n: count(int(n))),
     ("Digital parameters", "digital_parameters", lambda n: count(int(n))),
     ("… sparse entries", "sparse_parameters", lambda n: count(int(n))),
     ("… share of the weights", "sparse_share", lambda share: percent(share, 2)),
@@ -51,10 +52,13 @@ _COST_LINES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("… column gains", "column_gains", lambda n: count(int(n))),
     ("Index memory (bits)", "index_bits", lambda n: count(int(n))),
     ("Digital memory (bits)", "memory_bits", lambda n: count(int(n))),
+    ("… numbers written", "memory_writes", lambda n: count(int(n))),
     ("Images learned from", "images", lambda n: count(int(n))),
     ("Labels used", "labels", lambda n: count(int(n))),
     ("Validation images", "validation_images", lambda n: count(int(n))),
     ("Energy of the pulses, estimate", "joules_estimate", _energy),
+    ("Energy of the readings, estimate", "read_joules_estimate", _energy),
+    ("Energy of the products, estimate", "product_joules_estimate", _energy),
     ("Wear (high voltage × time)", "high_voltage_volt_seconds", _wear),
 )
 

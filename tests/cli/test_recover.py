@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,43 @@ def test_the_data_are_those_of_the_network_and_the_mapping_that_of_the_chip() ->
     assert "None" not in text
 
 
+STATION = 'name = "mine"\naddress = "emulator:40nm?die=5"\n'
+
+
+@pytest.mark.parametrize(
+    ("words", "address"),
+    [
+        ([], "emulator:40nm"),
+        (["--like", "statistical"], "emulator:statistical?law=multiplicative&sigma=0.5"),
+        (["--like", "statistical", "--station", "mine.toml"], "emulator:40nm?die=5"),
+        (["--device", "emulator:40nm?die=9", "--station", "mine.toml"], "emulator:40nm?die=9"),
+    ],
+)
+def test_the_device_is_the_one_given_else_the_stations_else_the_patterns(
+    rramhil: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    address: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(STATION)
+    json_of(rramhil("recover", "rsa", *words, "--write", "job.toml", "--json"))
+    device = load_job("job.toml")[0].device
+    station = str(tmp_path / "mine.toml") if "--station" in words else None
+    assert (device.address, device.station) == (address, station)
+
+
+def test_a_network_file_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = files("rramhil_fixtures") / "networks" / "digits.safetensors"
+    Path("mine.safetensors").write_bytes(shipped.read_bytes())
+    job, _ = recovery_job("rsa", {}, "quickstart", network="mine.safetensors")
+    assert job.network.name == str(tmp_path / "mine.safetensors")
+
+
 def test_a_job_that_programs_nothing_is_no_pattern() -> None:
     with pytest.raises(FileError, match="put a step 'program' before 'closed_form'"):
         recovery_job("closed_form", {}, "characterise", "emulator:40nm")
@@ -75,6 +113,12 @@ def test_every_other_shipped_job_can_be_the_pattern(like: str) -> None:
         (["rsa", "--mask", "erx"], "(it is 'erx'); did you mean 'errx'?"),
         (["rsa", "--set", "epochs"], "no KEY=VALUE"),
         (["rvw", "--epochs", "3"], "unknown key"),
+        (["closed_form", "--set", "finish=5", "--set", "finish.epochs=3"], "keep one of the two"),
+        (["closed_form", "--set", "finish.epochs=3", "--set", "finish=5"], "keep one of the two"),
+        (["rsa", "--set", "epochs=3", "--set", "epochs=4"], "'epochs' is given twice"),
+        (["rsa", "--fraction", "0.1", "--set", "fraction=0.2"], "'fraction' is given twice"),
+        (["rsa", "--set", "method=rvw"], "changes what METHOD says"),
+        (["rsa", "--set", "do=evaluate"], "changes what METHOD says"),
         (["rsa", "--like", "quikstart"], "did you mean 'quickstart'?"),
         (["rsa", "--device", "emulatr:40nm"], "did you mean 'emulator'?"),
         (["rsa", "--network", "digit"], "did you mean 'digits'?"),

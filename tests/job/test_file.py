@@ -88,6 +88,12 @@ def test_a_wrong_step_is_one_sentence(step: str, words: str) -> None:
         ('{ do = "evaluate", delay = "1 V" }', "write for example '100 ns'"),
         ('{ do = "recover", method = "rsa", temperature = inf }', "temperature"),
         ('{ do = "recover", method = "rsa", delay = nan }', "rsa.delay"),
+        (
+            '{ do = "recover", method = "closed_form", finish = { learning_rate = inf } }',
+            "finish.learning_rate: input should be a finite number",
+        ),
+        ('{ do = "care", every = 3600, points = 4 }', "points says how times are spaced"),
+        ('{ do = "care", every = 3600, first = "2 s" }', "first says how times are spaced"),
     ],
 )
 def test_a_wrong_later_step_is_one_sentence(step: str, words: str) -> None:

@@ -100,6 +100,7 @@ def test_distillation_is_its_formula() -> None:
     torch.testing.assert_close(
         distillation(4, 0.3)(logits, labels, teacher), 0.7 * 16 * divergence + 0.3 * correct
     )
+    torch.testing.assert_close(distillation(4, 1)(logits, labels, teacher), correct)
     unlabelled = distillation(4, 0)
     torch.testing.assert_close(unlabelled(logits, labels, teacher), 16 * divergence)
     assert unlabelled(teacher, labels, teacher).abs() < 1e-5

@@ -140,6 +140,21 @@ def test_the_cost_table_says_what_the_result_says(folder: Path, page: Page) -> N
     assert page.numbers[: len(accuracy)] == accuracy
 
 
+def test_each_count_of_a_cost_has_its_line_where_there_is_one(folder: Path) -> None:
+    result = RunResult.model_validate_json((folder / "result.json").read_bytes())
+
+    def lines(cost: Cost) -> str:
+        shown = cost_table(result.model_copy(update={"cost": {"rsa": cost}}))
+        return "\n".join("|".join(line.itertext()) for line in shown.iter("tr"))
+
+    more = {"products": 61, "memory_writes": 62}
+    prices = {"read_joules_estimate": 6.3e-6, "product_joules_estimate": 6.4e-6}
+    shown, without = lines(Cost(**more, **prices)), lines(Cost())
+    for words in ("Products", "numbers written", "Energy of the readings", "Energy of the prod"):
+        assert words in shown
+        assert words not in without
+
+
 def test_device_times_are_compared_both_ways_with_what_they_were_reckoned_with(page: Page) -> None:
     for row in (["0.5", "11.2"], ["0.5131", "11.2131"], ["22.4", "1.0"], ["21.8", "1.0"]):
         assert any(page.numbers[i : i + 2] == row for i in range(len(page.numbers)))

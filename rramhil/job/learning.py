@@ -23,6 +23,7 @@ from rramhil.job.recoveries import (
     RecoverAuto,
     RecoverClosedForm,
     RecoverFineTune,
+    RecoverLowRank,
     Sparse,
 )
 from rramhil.job.subject import Material, Subject
@@ -34,7 +35,7 @@ from rramhil.recover.correction import Correction
 from rramhil.recover.cost import NUMBER_BITS, DigitalCost
 from rramhil.recover.fine_tune import check_budget
 from rramhil.recover.loop import Checkpoint, Schedule, adapt
-from rramhil.recover.places import Computed, Parameters, Place, corrected
+from rramhil.recover.places import Computed, LowRank, Parameters, Place, corrected
 from rramhil.schema import FileError
 from rramhil.verify import settled_reading
 
@@ -106,10 +107,19 @@ def check_learning(sets: Sets, weights: Matrices, name: str, step: Learning) -> 
     if isinstance(step, RecoverClosedForm) and step.finish is not None:
         wanted = step.finish.images or step.images
         learning_images(sets, step.finish.learn_from, wanted, f"the finish of {where}")
+    if isinstance(step, RecoverLowRank):
+        _check_rank(weights, where, step)
     if isinstance(step, RecoverFineTune):
         _check_writes(weights, where, step)
     if isinstance(step, Sparse) and step.memory_bits is not None:
         _check_memory(weights, where, step, step.memory_bits)
+
+
+def _check_rank(weights: Matrices, where: str, step: RecoverLowRank) -> None:
+    try:
+        LowRank(step.rank, seed=0).start(Computed(weights, {}))
+    except ValueError as error:
+        raise FileError(f"{where}: {error}") from None
 
 
 def _check_writes(weights: Matrices, where: str, step: RecoverFineTune) -> None:

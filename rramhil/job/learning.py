@@ -247,13 +247,24 @@ def judge_corrected(
             work.arrays[f"best.{place}.{layer}"] = tensor.numpy()
 
 
+def images_learnt(work: Work, step: Learning, count: int, products: Product | None) -> int:
+    """Distinct images behind a step of `count`: `products` took their ranges from others."""
+    if products is None:
+        return count
+    ranges: tuple[ImageSets, int] = ("calibration", len(work.subject.calibration))
+    return distinct_images(work.subject, (step.learn_from, count), ranges)
+
+
 def updates_of(schedule: Schedule, images: int) -> int:
     """How often a training writes each number."""
     return schedule.epochs * math.ceil(images / schedule.batch)
 
 
-def note_digital(work: Work, price: DigitalCost, updates: int = 1) -> None:
-    """Digital memory and images for the cost of the step; `updates` of each number in all."""
+def note_digital(work: Work, price: DigitalCost, updates: int = 1, more_writes: int = 0) -> None:
+    """Digital memory and images for the cost of the step; `updates` of each number in all.
+
+    `more_writes`: of numbers that were written more often, or are not kept.
+    """
     work.digital |= {
         "digital_parameters": price.digital_parameters,
         "sparse_parameters": price.parameters.get("sparse", 0),
@@ -262,7 +273,7 @@ def note_digital(work: Work, price: DigitalCost, updates: int = 1) -> None:
         "column_gains": price.parameters.get("gains", 0),
         "index_bits": price.index_bits,
         "memory_bits": price.memory_bits,
-        "memory_writes": updates * price.digital_parameters,
+        "memory_writes": updates * price.digital_parameters + more_writes,
         "images": price.images,
         "labels": price.labels,
         "validation_images": price.validation_images,

@@ -79,7 +79,7 @@ class Session:
         from rramhil.job.work import Work
 
         subject = Subject(material, self.job, self.device.spec)
-        work = Work(self.job, self.device, subject)
+        work = Work(self.job, self.device, subject, run=self.result.run)
         result, folder = self.result, self.folder
         if result.accuracy.teacher is None:
             folder.save_arrays("layout", subject.layout())

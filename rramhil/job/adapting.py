@@ -14,6 +14,7 @@ from rramhil.job.learning import (
     epochs,
     first_reading,
     held,
+    images_learnt,
     images_of,
     judge_corrected,
     learning_images,
@@ -21,7 +22,7 @@ from rramhil.job.learning import (
     updates_of,
 )
 from rramhil.job.on_array import measured_once, products_of
-from rramhil.job.recoveries import RecoverClosedForm, RecoverLowRank, RecoverRSA
+from rramhil.job.recoveries import ImageSets, RecoverClosedForm, RecoverLowRank, RecoverRSA
 from rramhil.job.work import Tick, Ticks, Work
 from rramhil.nn.layers import Product
 from rramhil.nn.network import Images
@@ -71,7 +72,8 @@ def recover_rsa(work: Work, step: RecoverRSA, generator: np.random.Generator) ->
     last = yield from epochs(work, recovery, array, images, start, total=total)
     judge_corrected(work, recovery.places, best_parameters(recovery, array, last), array, products)
     labels = len(images) if recovery.loss.asks_labels else 0
-    price = digital_cost(recovery.places, array, len(images), labels, len(subject.validation))
+    learnt = images_learnt(work, step, len(images), products)
+    price = digital_cost(recovery.places, array, learnt, labels, len(subject.validation))
     note_digital(work, price, updates_of(recovery.schedule, len(images)))
     work.findings |= {"best_epoch": best_epoch(last)}
     yield Tick(total, total, f"accuracy {work.accuracy:.2%}")
@@ -167,7 +169,8 @@ def recover_low_rank(work: Work, step: RecoverLowRank, generator: np.random.Gene
     last = yield from epochs(work, recovery, array, images, total=total)
     judge_corrected(work, recovery.places, best_parameters(recovery, array, last), array, products)
     labels = len(images) if recovery.loss.asks_labels else 0
-    price = digital_cost(recovery.places, array, len(images), labels, len(subject.validation))
+    learnt = images_learnt(work, step, len(images), products)
+    price = digital_cost(recovery.places, array, learnt, labels, len(subject.validation))
     note_digital(work, price, updates_of(recovery.schedule, len(images)))
     work.findings |= {
         "best_epoch": best_epoch(last),
@@ -203,12 +206,17 @@ def recover_closed_form(
         text = f"{layer.layer}: {layer.error_before:.1%} of the variance wrong, now "
         yield Tick(len(fitted), total, f"{text}{layer.error_after:.1%}")
     places: tuple[Place, ...] = (ColumnGains(), SparseMemory(mask), Biases())
-    learnt, validation, updates = len(images), 0, 1
+    learnt, validation, updates = images_learnt(work, step, len(images), products), 0, 1
     if step.finish is not None:
         parameters, more = yield from _finished(
             work, step, places, array, parameters, seed, total, products
         )
-        taken = ((step.learn_from, learnt), (step.finish.learn_from, more))
+        taken: tuple[tuple[ImageSets, int], ...] = (
+            (step.learn_from, len(images)),
+            (step.finish.learn_from, more),
+        )
+        if products is not None:
+            taken = (*taken, ("calibration", len(subject.calibration)))
         learnt, validation = distinct_images(subject, *taken), len(subject.validation)
         updates += step.finish.epochs * math.ceil(more / step.finish.batch)
     judge_corrected(work, places, parameters, array, products)

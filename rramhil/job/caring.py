@@ -63,6 +63,8 @@ def watch(work: Work, step: Watch, generator: np.random.Generator) -> Ticks:
     yield Tick(0, 1, f"reading {step.columns} columns of each layer")
     moved = _movement(work, step, images, generator)
     _note_movement(work, moved, step.threshold)
+    assert work.seen is not None  # or the look would have been refused
+    note_digital(work, digital_cost((), held(work.subject, work.seen), len(images), 0, 0))
     yield Tick(1, 1, f"movement makes {moved.output_error:.2%} of the outputs")
 
 
@@ -196,7 +198,7 @@ def _note_choice(work: Work, chosen: _Choice, siemens: Floats, images: int) -> N
     own, subject = chosen.correction, work.subject
     places = () if own is None else own.places
     price = digital_cost(places, held(subject, siemens), images, 0, len(subject.validation))
-    note_digital(work, price)
+    note_digital(work, price, int(chosen.how != "kept"))
     work.findings |= {
         "how": chosen.how,
         **{f"validation_{how}_accuracy": share for how, share in chosen.validation.items()},
@@ -271,8 +273,8 @@ def _finish(work: Work, rows: NDArray[np.float64], images: int) -> None:
     work.arrays |= {"siemens": work.seen, **dict(zip(COURSE, rows.T, strict=True))}
     own, array = work.correction, held(work.subject, work.seen)
     places = () if own is None else own.places
-    learnt = images if rows[:, 2].any() else 0
-    note_digital(work, digital_cost(places, array, learnt, 0, len(work.subject.validation)))
+    price = digital_cost(places, array, images, 0, len(work.subject.validation))
+    note_digital(work, price, int(rows[:, 2].sum()))
     work.findings |= {
         "accuracy": work.accuracy,
         "accuracy_without": float(rows[-1, 3]),

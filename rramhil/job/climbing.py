@@ -52,6 +52,9 @@ from rramhil.recover.predict import (
 from rramhil.recover.scores import expected_output_error, moments
 from rramhil.verify import settled_reading
 
+LOOKED_AT = "ladder_images"
+"""How many images have been looked at, among the arrays of a stopped step."""
+
 
 def climb(work: Work, step: RecoverAuto, generator: np.random.Generator) -> Ticks:
     """Carry out the cheapest rung that should reach the target, and climb where it falls short."""
@@ -159,27 +162,43 @@ class _Ladder:
 
     def finish(self, place: int, shown: bool) -> None:
         """Keep the correction of the candidate at `place`, judge it on test images, report."""
-        work, candidate = self.work, self.candidates[place]
+        work = self.work
         work.arrays["siemens"] = self.siemens
-        kept = {
-            name.removeprefix(f"tried.{place}."): values
-            for name, values in work.partial.items()
-            if name.startswith(f"tried.{place}.")
-        }
-        own = Correction.from_arrays(kept)
+        own = self._tried(place)
         work.keep(own)
         judge(work, settled_reading(work.device, work.subject.cells, 0.0))
-        rung = candidate.rung
         array = held(work.subject, self.siemens)
         places = () if own is None else own.places
-        price = digital_cost(places, array, rung.images, 0, len(self.validation))
-        note_digital(work, price, 1 + rung.epochs * math.ceil(rung.images / Finish().batch))
+        looked_at = int(work.partial.get(LOOKED_AT, np.array(0)))
+        price = digital_cost(places, array, looked_at, 0, len(self.validation))
+        note_digital(work, price, 0, self._memory_writes())
         self._report(place, shown)
+
+    def _tried(self, place: int) -> Correction | None:
+        """What was fitted when the candidate at `place` was carried out."""
+        prefix, partial = f"tried.{place}.", self.work.partial
+        names = (name for name in partial if name.startswith(prefix))
+        return Correction.from_arrays({n.removeprefix(prefix): partial[n] for n in names})
+
+    def _memory_writes(self) -> int:
+        """Writes to digital memory of all rungs that were carried out."""
+        writes = 0
+        for place, candidate in enumerate(self.candidates):
+            own, rung = self._tried(place), candidate.rung
+            numbers = 0 if own is None else sum(own.counts.values())
+            writes += numbers * (1 + rung.epochs * math.ceil(rung.images / Finish().batch))
+        return writes
+
+    def _look_at(self, count: int) -> None:
+        """Remember that the first `count` images were looked at, by whatever rung."""
+        most = np.maximum(count, self.work.partial.get(LOOKED_AT, np.array(0)))
+        self.work.partial = {**self.work.partial, LOOKED_AT: np.array(most)}
 
     def _corrected(self, place: int, siemens: Floats) -> Generator[Tick, None, Correction | None]:
         """Fit the digital numbers of a rung to readings, with a tick for each layer and epoch."""
         subject, rung = self.work.subject, self.candidates[place].rung
         array = held(subject, siemens)
+        self._look_at(rung.images)
         steps = corrections(rung, subject.network, array, self.images, self.validation, self.seed)
         while True:
             try:
@@ -202,6 +221,7 @@ class _Ladder:
             return np.ones(subject.cells.size, dtype=bool)
         network, array = subject.network, held(subject, self.siemens)
         learn = _first(self.images, max(rung.images, 1))
+        self._look_at(len(learn))
         scores = expected_output_error(network, array, moments(network, learn))
         entries = ranked_mask(scores, rung.rewrite).entries
         return subject.mapped.cells_of(entries)
@@ -225,7 +245,8 @@ class _Ladder:
         if "all_written" in work.partial:
             return
         if "rewritten" not in work.partial:
-            work.partial = {**work.partial, "rewritten": self._chosen(rung)}
+            chosen = self._chosen(rung)
+            work.partial = {**work.partial, "rewritten": chosen}
         scope = Scope(work.partial["rewritten"], None)
         recipe = step.recipe.model_copy(update={"first_reset": False})
         for tick in closed_loop(work, recipe, step.passes, step.delay, True, scope):

@@ -54,6 +54,7 @@ def closed_loop(
     size = subject.cells.size
     goes_on, kept = "passed" in work.partial, dict(work.partial)
     so_far = _Loop.resumed(work.partial if goes_on else {}, subject)
+    siemens: Floats | None = None
     for number in range(so_far.passed, passes):
         later = number > 0 or goes_on
         now = recipe.model_copy(update={"first_reset": False}) if later else recipe
@@ -71,6 +72,8 @@ def closed_loop(
         if compensate:
             so_far.centre = subject.compensated(siemens, so_far.given_up)
         work.partial = kept | so_far.as_arrays()
+    if siemens is None:  # stopped behind the last pass
+        siemens = settled_reading(work.device, subject.cells, 0.0)
     moved = np.count_nonzero(so_far.centre != subject.mapped.siemens) if passes > 1 else 0
     note_yield(work, siemens)
     work.findings |= {

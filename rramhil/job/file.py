@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from rramhil.census import Thresholds
 from rramhil.characterise import Plan, rising
 from rramhil.job.after_care import Care, Recalibrate, Wait, Watch
-from rramhil.job.recoveries import Recover, Recovery
+from rramhil.job.recoveries import Recover, RecoverLowRank, Recovery
 from rramhil.job.step import NAME, Compensate, Delay, Passes, StepSettings, refuse_keys
 from rramhil.job.timing import TimingTable
 from rramhil.mapping import Levels, find_scheme
@@ -307,6 +307,19 @@ class JobFile(Strict):
                         f"put a step {other!r} before {name!r}"
                     )
             before.add(step.do)
+        return self
+
+    @model_validator(mode="after")
+    def _calibrates_what_it_can(self) -> JobFile:
+        low_rank = ""
+        for name, step in zip(self.step_names(), self.steps, strict=True):
+            if isinstance(step, Recovery) or step.writes:
+                low_rank = name if isinstance(step, RecoverLowRank) else ""
+            elif low_rank and isinstance(step, (Recalibrate, Care)):
+                raise ValueError(
+                    f"the step {name!r} cannot fit gains on top of the two thin matrices of "
+                    f"{low_rank!r}; recover by another method, or by low_rank again"
+                )
         return self
 
     def repairs(self) -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from rramhil.device import Refused
 from rramhil.job.file import JobFile, Program
-from rramhil.job.learning import held, images_of, note_digital
+from rramhil.job.learning import held, images_of, note_digital, updates_of
 from rramhil.job.recoveries import RecoverFineTune
 from rramhil.job.work import Tick, Ticks, Work
 from rramhil.mapping import filled
@@ -19,6 +21,7 @@ from rramhil.recover.fine_tune import (
     FineTuneSettings,
     FineTuning,
     fine_tune,
+    most_writes,
     refresh,
     refreshed,
 )
@@ -43,6 +46,7 @@ def recover_fine_tune(work: Work, step: RecoverFineTune, generator: np.random.Ge
     yield Tick(0, total, f"reading {subject.cells.size} cells")
     state = FineTuning.resumed(subject.network, partial) if partial else None
     if state is None or int(state.writes.sum()) + int(partial["lost"]) != work.done:
+        _check_lost(work, settings)
         siemens = settled_reading(work.device, subject.cells, step.delay)
         written = _written(work, filled(siemens, subject.highest))
         state, lost = FineTuning.begun(subject.network, written, siemens), work.done
@@ -72,6 +76,20 @@ def check_programmed(job: JobFile, where: str) -> None:
     """Raises `Refused` when the job has no open-loop programming to learn write errors from."""
     if not any(isinstance(step, Program) and step.how == "open_loop" for step in job.steps):
         raise Refused(f"{where}: {NOT_OPEN_LOOP}")
+
+
+def _check_lost(work: Work, settings: FineTuneSettings) -> None:
+    """Raises `Refused` when rounds that begin anew may write more than `writes_a_cell` in all."""
+    lost = work.done / work.subject.cells.size
+    most = most_writes(settings, work.subject.network.weights)
+    allowed = settings.writes_a_cell
+    if allowed is None or not lost or lost + most <= allowed + 1e-9:
+        return
+    raise Refused(
+        f"a killed process has written a cell {lost:.3g} times here, and rounds that begin anew "
+        f"up to {most:.3g} times more, which is more than the {allowed:.3g} of writes_a_cell; run "
+        f"the job again from its programming, or allow {lost + most:.3g} in a job of its own"
+    )
 
 
 def _written(work: Work, held_siemens: NDArray[np.float64]) -> WrittenNetwork:
@@ -109,9 +127,10 @@ def _note(
     labels = images if settings.label_share > 0 else 0
     recovery, _ = refresh(settings, state, chip)
     array = held(work.subject, state.siemens)
-    note_digital(
-        work, digital_cost(recovery.places, array, images, labels, len(work.subject.validation))
-    )
+    price = digital_cost(recovery.places, array, images, labels, len(work.subject.validation))
+    trained = settings.write_rounds * settings.epochs * math.ceil(images / settings.batch)
+    writes = trained * price.parameters["biases"]
+    note_digital(work, price, updates_of(recovery.schedule, images), writes)
     work.findings |= {
         "accuracy": work.accuracy,
         "rounds": settings.write_rounds,

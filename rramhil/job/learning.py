@@ -23,6 +23,7 @@ from rramhil.job.recoveries import (
     RecoverAuto,
     RecoverClosedForm,
     RecoverFineTune,
+    RecoverLowRank,
     Sparse,
 )
 from rramhil.job.subject import Material, Subject
@@ -34,7 +35,7 @@ from rramhil.recover.correction import Correction
 from rramhil.recover.cost import NUMBER_BITS, DigitalCost
 from rramhil.recover.fine_tune import check_budget
 from rramhil.recover.loop import Checkpoint, Schedule, adapt
-from rramhil.recover.places import Computed, Parameters, Place, corrected
+from rramhil.recover.places import Computed, LowRank, Parameters, Place, corrected
 from rramhil.schema import FileError
 from rramhil.verify import settled_reading
 
@@ -106,10 +107,19 @@ def check_learning(sets: Sets, weights: Matrices, name: str, step: Learning) -> 
     if isinstance(step, RecoverClosedForm) and step.finish is not None:
         wanted = step.finish.images or step.images
         learning_images(sets, step.finish.learn_from, wanted, f"the finish of {where}")
+    if isinstance(step, RecoverLowRank):
+        _check_rank(weights, where, step)
     if isinstance(step, RecoverFineTune):
         _check_writes(weights, where, step)
     if isinstance(step, Sparse) and step.memory_bits is not None:
         _check_memory(weights, where, step, step.memory_bits)
+
+
+def _check_rank(weights: Matrices, where: str, step: RecoverLowRank) -> None:
+    try:
+        LowRank(step.rank, seed=0).start(Computed(weights, {}))
+    except ValueError as error:
+        raise FileError(f"{where}: {error}") from None
 
 
 def _check_writes(weights: Matrices, where: str, step: RecoverFineTune) -> None:
@@ -237,13 +247,24 @@ def judge_corrected(
             work.arrays[f"best.{place}.{layer}"] = tensor.numpy()
 
 
+def images_learnt(work: Work, step: Learning, count: int, products: Product | None) -> int:
+    """Distinct images behind a step of `count`: `products` took their ranges from others."""
+    if products is None:
+        return count
+    ranges: tuple[ImageSets, int] = ("calibration", len(work.subject.calibration))
+    return distinct_images(work.subject, (step.learn_from, count), ranges)
+
+
 def updates_of(schedule: Schedule, images: int) -> int:
     """How often a training writes each number."""
     return schedule.epochs * math.ceil(images / schedule.batch)
 
 
-def note_digital(work: Work, price: DigitalCost, updates: int = 1) -> None:
-    """Digital memory and images for the cost of the step; `updates` of each number in all."""
+def note_digital(work: Work, price: DigitalCost, updates: int = 1, more_writes: int = 0) -> None:
+    """Digital memory and images for the cost of the step; `updates` of each number in all.
+
+    `more_writes`: of numbers that were written more often, or are not kept.
+    """
     work.digital |= {
         "digital_parameters": price.digital_parameters,
         "sparse_parameters": price.parameters.get("sparse", 0),
@@ -252,7 +273,7 @@ def note_digital(work: Work, price: DigitalCost, updates: int = 1) -> None:
         "column_gains": price.parameters.get("gains", 0),
         "index_bits": price.index_bits,
         "memory_bits": price.memory_bits,
-        "memory_writes": updates * price.digital_parameters,
+        "memory_writes": updates * price.digital_parameters + more_writes,
         "images": price.images,
         "labels": price.labels,
         "validation_images": price.validation_images,

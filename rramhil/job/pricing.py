@@ -10,11 +10,11 @@ from rramhil.recover.ladder import Price, Rung
 
 
 def paid_in(work: Work, first_row: int) -> Price:
-    """Device time without chosen delays, and pulses, of the ledger's rows from `first_row` on."""
+    """Device time without chosen delays, and pulses, of this run's rows from `first_row` on."""
     ledger = work.device.ledger
     ledger.flush()
     with LedgerReader(ledger.path) as reader:
-        totals = reader.totals(None, first_row)
+        totals = reader.totals(work.run, first_row)
     busy = totals.device_seconds - totals.waiting_seconds
     return Price(busy, sum(totals.pulses[kind] for kind in Kind))
 

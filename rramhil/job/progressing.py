@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from rramhil.device import Cells, Floats
-from rramhil.job.learning import images_of, note_digital
+from rramhil.job.learning import images_learnt, images_of, note_digital
 from rramhil.job.on_array import note_in_situ, products_of
 from rramhil.job.recoveries import RecoverProgressive
 from rramhil.job.work import Tick, Ticks, Work
@@ -56,7 +57,9 @@ def recover_progressive(
     done = tuned(network, checkpoint)
     _judge(work, step, done, measured)
     labels = len(images) if step.label_share > 0 else 0
-    note_digital(work, _price(work, step, len(images), labels))
+    learnt = images_learnt(work, step, len(images), measured)
+    writes = _trained(work, step.epochs * math.ceil(len(images) / step.batch))
+    note_digital(work, _price(work, step, learnt, labels), more_writes=writes)
     work.findings |= {"layers_written": layers - 1, "validation_accuracy": course[-1]}
     work.arrays["course"] = np.array(course)
     for name, values in checkpoint.items():
@@ -128,6 +131,13 @@ def _judge(work: Work, step: RecoverProgressive, done: Tuned, measured: Product 
     work.accuracy = accuracy_by(subject.network, subject.test, done.around(read))
     work.findings["accuracy"] = work.accuracy
     work.arrays["siemens"] = siemens
+
+
+def _trained(work: Work, steps: int) -> int:
+    """Writes of biases in training: those of a layer are trained behind each layer before it."""
+    biases = work.subject.network.biases
+    layers = work.subject.network.card.layers
+    return steps * sum(n * biases[layer.name].numel() for n, layer in enumerate(layers))
 
 
 def _price(work: Work, step: RecoverProgressive, images: int, labels: int) -> DigitalCost:

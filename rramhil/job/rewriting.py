@@ -6,12 +6,13 @@ import numpy as np
 
 from rramhil.device import Bools, Floats
 from rramhil.job.closed_loop import Scope, closed_loop
-from rramhil.job.learning import held, images_of, judge
+from rramhil.job.learning import held, images_of, judge, note_digital
 from rramhil.job.on_chip import write_on_chip
 from rramhil.job.recoveries import RecoverRVW
 from rramhil.job.subject import Subject
 from rramhil.job.work import Tick, Ticks, Work
 from rramhil.recover.choosing import choose_mask
+from rramhil.recover.cost import digital_cost
 from rramhil.recover.rules import RULES, Rule
 from rramhil.verify import window_yield
 
@@ -34,6 +35,9 @@ def recover_rvw(work: Work, step: RecoverRVW, generator: np.random.Generator) ->
     own = window_yield(siemens[scope.chosen], scope.target(subject, work.curve).take(scope.chosen))
     work.findings |= {"chosen_cells": own.cells, "chosen_yield": own.fraction}
     judge(work, siemens)
+    if step.looks_at_images:
+        count = len(images_of(work, step))
+        note_digital(work, digital_cost((), held(subject, siemens), count, 0, 0))
     assert work.accuracy is not None
     size = subject.cells.size
     yield Tick(size, size, f"accuracy {work.accuracy:.2%}")

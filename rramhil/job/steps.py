@@ -27,7 +27,7 @@ from rramhil.job.file import (
     Trim,
     Tune,
 )
-from rramhil.job.learning import judge
+from rramhil.job.learning import held, judge
 from rramhil.job.on_array import judge_in_situ, products_of
 from rramhil.job.on_chip import write_on_chip
 from rramhil.job.recoveries import Recovery
@@ -243,8 +243,13 @@ def evaluate(work: Work, step: Evaluate) -> Ticks:
     """Test accuracy `delay` after the last write: from a reading of the cells, or in situ."""
     if step.how == "in_situ":
         yield Tick(0, 1, f"{len(work.subject.test)} test images on the array")
-        work.device.clock.sleep(step.delay)
-        judge_in_situ(work, products_of(work))
+        if work.correction is None:
+            work.device.clock.sleep(step.delay)
+            judge_in_situ(work, products_of(work))
+        else:
+            reading = settled_reading(work.device, work.subject.cells, step.delay)
+            array = held(work.subject, reading)
+            judge_in_situ(work, products_of(work), array, work.correction.applied(array))
         yield Tick(1, 1, f"accuracy in situ {work.accuracy:.2%}")
         return
     yield Tick(0, 2, f"reading {work.subject.cells.size} cells")

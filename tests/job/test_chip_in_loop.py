@@ -96,6 +96,9 @@ def test_products_are_counted(repaired: RunResult) -> None:
     assert cost["finished"].products - judged == blocks * (128 + 128 + 2 * 150)
     assert cost["measured"].products - judged == blocks * (900 + 150)
     assert cost["measured"].pulses > 0
+    images = {name: cost[name].images for name in ON_ARRAY}  # 147 of them for the ranges
+    assert images == {"closed_form": 147, "finished": 147, "rsa": 347, "measured": 900 + 147}
+    assert cost["measured"].memory_writes == 404 + 2 * 18 * (64 + 2 * 10)
     assert repaired.cost["readback"].products == 0
 
 
@@ -191,8 +194,18 @@ def test_settings_that_mean_nothing_are_one_sentence(step: str, words: str) -> N
 
 def test_a_rank_too_high_says_which_is_enough() -> None:
     begun = Run.start(*job(f"{LOW_RANK}rank = 9\n", how="open_loop"))
-    with pytest.raises(ValueError, match="layer fc3 has weights, 64 x 10; give a rank of at most"):
+    with pytest.raises(FileError, match="layer fc3 has weights, 64 x 10; give a rank of at most"):
         begun.execute(lambda _: None, lambda: False)
+    assert not begun.result.ledger  # no device was touched
+
+
+@pytest.mark.parametrize("after", ["recalibrate", "care"])
+def test_gains_cannot_be_fitted_on_top_of_low_rank(after: str) -> None:
+    later = f'[[steps]]\ndo = "{after}"\n'
+    with pytest.raises(FileError, match=f"the step '{after}' cannot fit gains on top of"):
+        job(f"{LOW_RANK}{later}")
+    job(f"{LOW_RANK}{CLOSED}{later}")
+    job(f'{LOW_RANK}[[steps]]\ndo = "recover"\nmethod = "rvw"\n{later}')
 
 
 def test_the_weights_that_were_written_are_kept(repaired: RunResult) -> None:

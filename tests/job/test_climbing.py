@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from rramhil.device import Refused
 from rramhil.job.file import JobFile
 from rramhil.job.folder import RunFolder
+from rramhil.job.pricing import paid_in
 from rramhil.job.result import RunResult, StepResult
 from rramhil.ledger import LedgerReader
 from rramhil.report.ladder import accuracy_against_price, accuracy_over_time, ladder_table
@@ -144,6 +147,18 @@ def test_fewer_labels_are_a_budget_too() -> None:
     assert auto.findings["validation_images"] == auto.cost.validation_images == 100
 
 
+def fitted(step: StepResult) -> int:
+    """Rungs with digital numbers that were carried out."""
+    said = (step.findings.get(f"rung_{name}") for name in ("affine_128", "rewrite_10_percent"))
+    return sum("reached" in str(words) for words in said)
+
+
+def ledger_of(result: RunResult, run: str) -> Any:
+    """What prices are read from."""
+    ledger = SimpleNamespace(path=result.ledger, flush=lambda: None)
+    return SimpleNamespace(device=SimpleNamespace(ledger=ledger), run=run)
+
+
 RUNGS = 'rungs = ["nothing", "affine_128", "rewrite_10_percent"]\n'
 CLIMB = AUTO.replace("fppv", "sdr").replace("3.0", "6.0") + "passes = 2\n" + RUNGS
 
@@ -166,6 +181,10 @@ def test_a_climb_that_is_stopped_and_resumed_loses_nothing(climbed: RunResult) -
     for name in ("rung_nothing", "rung_affine_128", "predicted", "carried_out"):
         assert one.findings[name] == other.findings[name]
     assert other.findings["paid_pulses"] == other.cost.pulses
+    assert one.cost.images == other.cost.images == 128
+    assert one.cost.memory_writes == other.cost.memory_writes == 404 * fitted(one)
+    totals = [paid_in(ledger_of(climbed, run), 1).pulses for run in (climbed.run, "another")]
+    assert totals[0] > totals[1] == 0
     assert other.cost.pulses == pytest.approx(one.cost.pulses, rel=0.4)  # ramps begin anew
     assert result.accuracy.model_dump()["auto"] == pytest.approx(
         climbed.accuracy.model_dump()["auto"], abs=0.015
@@ -220,6 +239,7 @@ def test_recalibration_regains_what_relaxation_took() -> None:
         assert watched.findings["moved"] is True
         assert watched.cost.reads == 4 * (64 + 128 + 64)
         assert care.cost.pulses == 0
+        assert (watched.cost.images, care.cost.images) == (128, 128)
         assert care.findings["accuracy_before"] == pytest.approx(accuracy["aged"], abs=0.01)
         assert accuracy["after"] == pytest.approx(accuracy["recalibrate"], abs=0.01)
         gained.append(accuracy["recalibrate"] - accuracy["aged"])
@@ -251,6 +271,8 @@ def test_care_says_what_would_have_been_without_it(cared: RunResult) -> None:
     assert care.cost.waiting_seconds == pytest.approx(1e5, rel=1e-3)
     assert care.cost.pulses == 0
     assert arrays["recalibrated"].sum() == care.findings["recalibrations"] > 0
+    written = care.findings["recalibrations"] * care.cost.digital_parameters
+    assert (care.cost.images, care.cost.memory_writes) == (128, written)
     untouched = np.cumsum(arrays["recalibrated"]) == 0
     same = arrays["accuracy_with"][untouched] == arrays["accuracy_without"][untouched]
     assert same.all()

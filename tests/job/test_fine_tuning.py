@@ -97,6 +97,7 @@ def test_it_recovers_a_faulty_stressed_die_and_its_cost_is_the_ledgers(whole: Ru
     assert 0 < found["writes_per_cell"] <= 0.75
     assert found["stuck_cells"] > 0.1 * 34_048
     assert (cost.images, cost.labels, cost.digital_parameters) == (400, 400, 202)
+    assert cost.memory_writes == (2 * 1 + 2) * 8 * 202  # two rounds, then the refresh
 
 
 def test_stopped_at_every_few_ticks_it_ends_where_the_whole_run_ends(
@@ -132,11 +133,28 @@ def test_what_a_killed_process_had_not_stored_is_found_in_the_ledger(
     assert getattr(again.result.accuracy, "fine_tune") > 0.9  # noqa: B009
 
 
+def test_rounds_that_begin_anew_keep_to_the_writes_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RRAMHIL_HOME", str(tmp_path))
+    run = start(JOB.replace("rounds = 2", "rounds = 2\nwrites_a_cell = 0.76"))
+    run_until(run, 10)
+    again = Run.open(run.run)
+    (record,) = [s for s in again.result.steps if s.name == "fine_tune"]
+    record.partial = None  # killed before it could store what it had done
+    with LedgerReader(again.result.ledger) as reader:
+        before = reader.totals().pulses
+        assert reader.totals(again.run, record.first_row).pulses[Kind.SET] > 0.01 * 34_048
+    with pytest.raises(Refused, match=r"more than the 0\.76 of writes_a_cell; run"):
+        again.execute(nothing, lambda: False)
+    with LedgerReader(again.result.ledger) as reader:
+        assert reader.totals().pulses == before
+
+
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
         ('do = "program"', 'do = "program"\nhow = "verify"', "how open-loop writes err"),
-        ("reads = 100_000", "reads = 100_000_000", ""),
         ("&disturb=5", "", "100000 readings of every cell would all be recorded one by one"),
         ("rounds = 2", "rounds = 2\nwrites_a_cell = 0.6", "take rounds = 1, allow 0.75"),
         ("images = 400", "images = 4000", "asks for 4000 images"),
@@ -147,9 +165,8 @@ def test_what_cannot_be_done_is_refused_before_the_first_pulse(
 ) -> None:
     monkeypatch.setenv("RRAMHIL_HOME", str(tmp_path))
     text = JOB.replace(old, new)
-    if not sentence:
-        start(text)
-        return
     with pytest.raises((Refused, FileError), match=sentence):
         start(text).execute(nothing, lambda: False)
-    assert not list(tmp_path.rglob("*.partial*"))
+    for ledger in tmp_path.rglob("*.sqlite"):
+        with LedgerReader(ledger) as reader:
+            assert not any(reader.totals().pulses.values())

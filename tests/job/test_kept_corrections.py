@@ -43,3 +43,25 @@ def test_an_evaluation_behind_a_repair_is_of_the_repaired_network(method: str) -
     accuracy = result.accuracy.model_dump()
     assert accuracy["after"] == pytest.approx(accuracy[method], abs=0.01)
     assert accuracy["after"] > accuracy["before"] + 0.02
+
+
+@pytest.mark.parametrize("method", ["closed_form", "low_rank", "progressive"])
+def test_an_evaluation_in_situ_behind_a_repair_is_of_the_repaired_network(method: str) -> None:
+    settings = {**WAYS[method], "products": "array"}
+    raw = job(method).model_dump(exclude_unset=True)
+    wide = {
+        **raw,
+        "device": {"address": "emulator:wide?die=3"},
+        "mapping": {},
+        "steps": [
+            {"do": "tune"},
+            {"do": "program", "how": "verify"},
+            {"do": "recover", "method": method, **settings},
+            {"do": "evaluate", "name": "after", "how": "in_situ"},
+        ],
+    }
+    run = Run.start(JobFile.model_validate(wide), "", folder=RunFolder.create(f"in-situ-{method}"))
+    result = run.execute(watch=lambda _: None, should_stop=lambda: False)
+    accuracy = result.accuracy.model_dump()
+    assert accuracy[method] > 0.7
+    assert accuracy["after"] == pytest.approx(accuracy[method], abs=0.03)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from rramhil.device import Refused
+from rramhil.job import rewriting
 from rramhil.job.file import JobFile
 from rramhil.job.result import RunResult
 from rramhil.rerun import replay
@@ -129,6 +130,7 @@ def test_the_cost_counts_images_and_labels_that_were_looked_at(repaired: RunResu
     assert cost["finished"].validation_images == 150
     assert (cost["started"].images, cost["started"].labels) == (900, 900)
     assert cost["labelless"].labels == 0
+    assert (cost["some"].images, cost["some"].labels, cost["some"].memory_writes) == (128, 0, 0)
 
 
 def test_device_times_of_the_repairs_are_those_of_the_ledger(repaired: RunResult) -> None:
@@ -211,6 +213,24 @@ def test_a_selection_that_is_stopped_keeps_to_the_cells_that_it_chose() -> None:
     assert 0 < written.sum() <= 2 * 851
     assert (arrays["sets"] + arrays["resets"]).sum() == step.cost.pulses
     assert recovered(result, "some") > 0.3
+
+
+def test_a_loop_that_failed_behind_its_last_pass_reads_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = Run.start(*job(f'{STEP}method = "rvw"\npasses = 1\n', faults=""))
+
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rewriting, "judge", fails)
+        with pytest.raises(KeyboardInterrupt):
+            begun.execute(lambda _: None, lambda: False)
+    before = begun.result.steps[-1].cost.pulses
+    result = Run.open(begun.run).execute(lambda _: None, lambda: False)
+    assert result.steps[-1].cost.pulses == before > 0
+    assert recovered(result, "rvw") > 0.5
 
 
 @pytest.mark.parametrize(

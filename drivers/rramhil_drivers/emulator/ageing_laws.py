@@ -150,16 +150,19 @@ class Disturb(Sourced):
         grown = math.sinh(abs(volts) / self.volts_per_e) / math.sinh(self.volts / self.volts_per_e)
         return self.hops_per_second * grown
 
-    def check_reading(self, volts: float, seconds: float) -> None:
-        """Raise ValueError where a reading of `seconds` at `volts` moves a cell more than once."""
+    def check_reading(self, volts: float, seconds: float, table: str) -> None:
+        """Raise ValueError where a reading of `seconds` at `volts` moves a cell more than once.
+
+        `table`: where the law stands in its chip file.
+        """
         if max(volts, self.volts) / self.volts_per_e > MOST_SINH:
             raise ValueError(
-                f"disturb.volts_per_e {self.volts_per_e:g} is too small for "
+                f"{table}.volts_per_e {self.volts_per_e:g} is too small for "
                 f"readings at {volts:g} V and the {self.volts:g} V of the law; raise it"
             )
         if self.rate(volts) * seconds > MOST_HOPS:
             raise ValueError(
-                f"disturb.hops_per_second {self.hops_per_second:g} at {self.volts:g} V "
+                f"{table}.hops_per_second {self.hops_per_second:g} at {self.volts:g} V "
                 f"moves a cell at every reading of {seconds:g} s at {volts:g} V; lower it"
             )
 

@@ -335,9 +335,10 @@ class ChipFile(Table):
                 )
         laws = self.cells or self.statistical
         if laws is not None and laws.disturb is not None:
-            laws.disturb.check_reading(self.reading.volts, self.reading.seconds)
+            table = "cells.disturb" if self.cells is not None else "statistical.disturb"
+            laws.disturb.check_reading(self.reading.volts, self.reading.seconds, table)
             if self.converter is not None:
-                laws.disturb.check_reading(self.reading.volts, self.converter.seconds)
+                laws.disturb.check_reading(self.reading.volts, self.converter.seconds, table)
         if self.cells is not None:
             times = [w.seconds for w in self.cells.set.widths]
             allowed = self.set.seconds

@@ -105,7 +105,7 @@ def _disturbed(chip: ChipFile, hops: float) -> Disturb:
         )
     changed = _changed(law, "hops_per_second", hops / (1e6 * chip.reading.seconds))
     try:
-        changed.check_reading(chip.reading.volts, chip.reading.seconds)
+        changed.check_reading(chip.reading.volts, chip.reading.seconds, "statistical.disturb")
     except ValueError as error:
         raise Refused(f"disturb={hops:g}: {error}") from None
     return changed

@@ -19,6 +19,7 @@ from rramhil.job.learning import (
     judge_corrected,
     learning_images,
     note_digital,
+    settings_of,
     updates_of,
 )
 from rramhil.job.on_array import measured_once, products_of
@@ -60,7 +61,7 @@ def recover_rsa(work: Work, step: RecoverRSA, generator: np.random.Generator) ->
     images = images_of(work, step)
     yield Tick(0, total, f"reading {subject.cells.size} cells")
     array = held(subject, first_reading(work, step.delay))
-    settings = _settings(step, int(generator.integers(2**31)))
+    settings = settings_of(RsaSettings, step, generator)
     mask = choose_mask(step.mask, step.fraction, subject.network, array, images, settings.seed)
     if step.switch_off:
         yield Tick(0, total, f"switching the cells of {len(mask)} weights off")
@@ -77,21 +78,6 @@ def recover_rsa(work: Work, step: RecoverRSA, generator: np.random.Generator) ->
     note_digital(work, price, updates_of(recovery.schedule, len(images)))
     work.findings |= {"best_epoch": best_epoch(last)}
     yield Tick(total, total, f"accuracy {work.accuracy:.2%}")
-
-
-def _settings(step: RecoverRSA, seed: int) -> RsaSettings:
-    return RsaSettings(
-        fraction=step.fraction,
-        gains=step.gains,
-        label_share=step.label_share,
-        temperature=step.temperature,
-        match=step.match,
-        replacing=step.replacing,
-        epochs=step.epochs,
-        learning_rate=step.learning_rate,
-        batch=step.batch,
-        seed=seed,
-    )
 
 
 def in_loop(recovery: Recovery, array: Computed, products: Product | None) -> Recovery:
@@ -154,17 +140,7 @@ def recover_low_rank(work: Work, step: RecoverLowRank, generator: np.random.Gene
     yield Tick(0, total, f"reading {subject.cells.size} cells")
     array = held(subject, first_reading(work, step.delay))
     products = products_of(work) if step.products == "array" else None
-    settings = LowRankSettings(
-        rank=step.rank,
-        gains=step.gains,
-        label_share=step.label_share,
-        temperature=step.temperature,
-        matching=step.match,
-        epochs=step.epochs,
-        learning_rate=step.learning_rate,
-        batch=step.batch,
-        seed=int(generator.integers(2**31)),
-    )
+    settings = settings_of(LowRankSettings, step, generator)
     recovery = in_loop(low_rank_adaptation(settings, array), array, products)
     last = yield from epochs(work, recovery, array, images, total=total)
     judge_corrected(work, recovery.places, best_parameters(recovery, array, last), array, products)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rramhil.device import Refused
 from rramhil.job.file import JobFile, Program
-from rramhil.job.learning import held, images_of, note_digital, updates_of
+from rramhil.job.learning import held, images_of, note_digital, settings_of, updates_of
 from rramhil.job.recoveries import RecoverFineTune
 from rramhil.job.work import Tick, Ticks, Work
 from rramhil.mapping import filled
@@ -40,7 +40,7 @@ def recover_fine_tune(work: Work, step: RecoverFineTune, generator: np.random.Ge
     was killed begins its rounds anew, from what the cells hold now.
     """
     subject, partial = work.subject, work.partial
-    settings = step.settings(int(generator.integers(2**31)))
+    settings = settings_of(FineTuneSettings, step, generator)
     images = images_of(work, step)
     total = settings.write_rounds * (settings.epochs + 3) + settings.refresh_epochs + 2
     yield Tick(0, total, f"reading {subject.cells.size} cells")

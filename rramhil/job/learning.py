@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -33,14 +33,24 @@ from rramhil.nn.network import Images, Matrices, accuracy_of
 from rramhil.recover import loop
 from rramhil.recover.correction import Correction
 from rramhil.recover.cost import NUMBER_BITS, DigitalCost
-from rramhil.recover.fine_tune import check_budget
+from rramhil.recover.fine_tune import FineTuneSettings, check_budget
 from rramhil.recover.loop import Checkpoint, Schedule, adapt
 from rramhil.recover.places import Computed, LowRank, Parameters, Place, corrected
-from rramhil.schema import FileError
+from rramhil.schema import FileError, Strict
 from rramhil.verify import settled_reading
 
 LOOP = "loop/"
 """Where the checkpoint of a loop lies among the arrays of a stopped step."""
+
+
+Settings = TypeVar("Settings", bound=Strict)
+
+
+def settings_of(model: type[Settings], step: Strict, generator: np.random.Generator) -> Settings:
+    """The library's settings as a step gives them, with a seed drawn from `generator`."""
+    names = set(model.model_fields) & set(type(step).model_fields) - {"seed"}
+    values: dict[str, Any] = {name: getattr(step, name) for name in names}
+    return model(**values | {"seed": int(generator.integers(2**31))})
 
 
 class Sets(Protocol):
@@ -124,7 +134,7 @@ def _check_rank(weights: Matrices, where: str, step: RecoverLowRank) -> None:
 
 def _check_writes(weights: Matrices, where: str, step: RecoverFineTune) -> None:
     try:
-        check_budget(step.settings(0), weights)
+        check_budget(settings_of(FineTuneSettings, step, np.random.default_rng(0)), weights)
     except ValueError as error:
         raise FileError(f"{where}: {error}") from None
 

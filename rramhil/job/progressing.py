@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from rramhil.device import Cells, Floats
-from rramhil.job.learning import images_learnt, images_of, note_digital
+from rramhil.job.learning import images_learnt, images_of, note_digital, settings_of
 from rramhil.job.on_array import note_in_situ, products_of
 from rramhil.job.recoveries import RecoverProgressive
 from rramhil.job.work import Tick, Ticks, Work
@@ -38,7 +38,7 @@ def recover_progressive(
     """Measure, train what lies behind, write the next layer; then judge the whole afresh."""
     subject, network = work.subject, work.subject.network
     images, layers = images_of(work, step), len(network.card.layers)
-    settings = _settings(step, int(generator.integers(2**31)))
+    settings = settings_of(ProgressiveSettings, step, generator)
     total = layers * (step.epochs + 1)
     yield Tick(0, total, "the first layer, as it lies in the array")
     measured = products_of(work) if step.products == "array" else None
@@ -66,19 +66,6 @@ def recover_progressive(
         if name.split("/")[0] in ("weights", "gains", "biases"):
             work.arrays[name.replace("/", ".")] = values
     yield Tick(total, total, f"accuracy {work.accuracy:.2%}")
-
-
-def _settings(step: RecoverProgressive, seed: int) -> ProgressiveSettings:
-    return ProgressiveSettings(
-        epochs=step.epochs,
-        learning_rate=step.learning_rate,
-        batch=step.batch,
-        label_share=step.label_share,
-        temperature=step.temperature,
-        weight_noise=step.weight_noise,
-        affine=step.affine,
-        seed=seed,
-    )
 
 
 def _writing(work: Work, step: RecoverProgressive) -> Writing:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from rramhil.job.step import Compensate, Delay, Passes, StepSettings, refuse_keys
-from rramhil.recover.fine_tune import FineTuneSettings, Strategy
+from rramhil.recover.fine_tune import Strategy
 from rramhil.recover.ladder import RUNGS, Budget, Goal, Preference, Rung
 from rramhil.recover.rules import Rule
 from rramhil.schema import Seconds, Siemens, Strict
@@ -361,11 +361,6 @@ class RecoverFineTune(Learning):
     @property
     def host_pulses(self) -> bool:
         return self.strategy != "biases_and_norms"
-
-    def settings(self, seed: int) -> FineTuneSettings:
-        """What the library takes."""
-        names = set(FineTuneSettings.model_fields) - {"seed"}
-        return FineTuneSettings(seed=seed, **{name: getattr(self, name) for name in names})
 
 
 Recover = Annotated[

@@ -17,7 +17,7 @@ from rramhil.schema import Strict
 class LowRankSettings(Strict):
     """`rank` of the correction of each layer; gains (the magnitudes) and biases are trained too.
 
-    `label_share` and `temperature` as in `RsaSettings`; `matching` is the weight of the error of
+    `label_share` and `temperature` as in `RsaSettings`; `match` is the weight of the error of
     each layer's outputs beside them (0: not looked at).
     """
 
@@ -25,7 +25,7 @@ class LowRankSettings(Strict):
     gains: bool = True
     label_share: float = Field(default=0.3, ge=0, le=1)
     temperature: float = Field(default=4.0, gt=0)
-    matching: float = Field(default=0.3, ge=0)
+    match: float = Field(default=0.3, ge=0)
     epochs: int = Field(default=40, ge=1)
     learning_rate: float = Field(default=5e-3, gt=0)
     batch: int = Field(default=50, ge=1)
@@ -38,8 +38,8 @@ def low_rank_adaptation(settings: LowRankSettings, array: Computed) -> Recovery:
     low_rank.start(array)
     places: list[Place] = [low_rank, ColumnGains()] if settings.gains else [low_rank]
     loss = distillation(settings.temperature, settings.label_share)
-    if settings.matching:
-        loss = loss + matching(settings.matching)
+    if settings.match:
+        loss = loss + matching(settings.match)
     return Recovery(
         places=(*places, Biases()),
         loss=loss,

@@ -28,7 +28,7 @@ from rramhil.nn.network import Images, Matrices, Network, check_images
 from rramhil.nn.repeatable import repeatable
 from rramhil.recover.closed_form import Ridge, fit_affine
 from rramhil.recover.loop import Checkpoint
-from rramhil.recover.losses import Answers, Loss, distillation, label_loss
+from rramhil.recover.losses import Answers, Loss, distillation
 from rramhil.schema import Strict
 
 
@@ -50,8 +50,6 @@ class ProgressiveSettings(Strict):
 
     def loss(self) -> Loss:
         """What the layers behind are trained for."""
-        if self.label_share == 1:
-            return label_loss()
         return distillation(self.temperature, self.label_share)
 
 

@@ -11,7 +11,6 @@ over dies; gains paired). RRAMHIL_DATA names the folder of the data.
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 import time
@@ -23,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benches import Row
-from benches.quickstart import T_95
+from benches.dies import mean_row
 from rramhil.address import open_device
 from rramhil.job.file import JobFile
 from rramhil.job.folder import RunFolder
@@ -106,18 +105,12 @@ def _case(name: str, case: Case, hardened: Path, dies: range, home: Path) -> Ite
     }
     yield Row(f"{name}_ideal_mapping", 100 * float(tuned[0].accuracy.ideal_mapping or 0), "percent")
     for key, values in figures.items():
-        yield _mean(f"{name}_{key}", values, "percent")
+        yield mean_row(f"{name}_{key}", values, "percent")
     gains = figures["fine_tuned"] - figures["hardened_refreshed"]
-    yield _mean(f"{name}_gain_over_hardened", gains, "points")
+    yield mean_row(f"{name}_gain_over_hardened", gains, "points")
     writes = np.array([1.0 + _finding(result, "writes_per_cell") for result in tuned])
-    yield _mean(f"{name}_writes", writes, "writes a cell")
-    yield _mean(f"{name}_host", np.array(seconds), "CPU s a die")
-
-
-def _mean(name: str, values: np.ndarray, unit: str) -> Row:
-    count = len(values)
-    half = T_95[count] * float(np.std(values, ddof=1)) / math.sqrt(count) if count > 1 else None
-    return Row(name, float(np.mean(values)), unit, half, count)
+    yield mean_row(f"{name}_writes", writes, "writes a cell")
+    yield mean_row(f"{name}_host", np.array(seconds), "CPU s a die")
 
 
 def _percent(results: list[RunResult], name: str) -> np.ndarray:

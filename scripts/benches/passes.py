@@ -7,7 +7,6 @@ half the 95 % interval of that mean (t over dies).
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from benches import Row
-from benches.quickstart import T_95
+from benches.dies import loss_rows
 from rramhil.job.file import load_job
 from rramhil.job.folder import RunFolder
 from rramhil.job.recoveries import RecoverRVW
@@ -37,9 +36,7 @@ def rows(seed: int, quick: bool) -> Iterator[Row]:
             os.environ["RRAMHIL_HOME"] = home
             results = [_one_die(seed + die, setting) for die in range(dies)]
         losses = [100 * (r.accuracy.ideal_mapping - _rvw(r)) for r in results]
-        half = T_95[dies] * float(np.std(losses, ddof=1)) / math.sqrt(dies)
-        yield Row(f"{name}_loss", float(np.mean(losses)), "points", half, dies)
-        yield Row(f"{name}_loss_worst_die", max(losses), "points", None, dies)
+        yield from loss_rows(name, losses)
         pulses = [_finding(r, "pulses_per_cell") for r in results]
         yield Row(f"{name}_pulses", float(np.mean(pulses)), "pulses a cell", None, dies)
 

@@ -7,20 +7,17 @@ has a row of its own. Both the fitted chip and the `statistical` preset are run.
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from collections.abc import Iterator
 
-import numpy as np
-
 from benches import Row
+from benches.dies import mean_row
 from rramhil.job.file import load_job
 from rramhil.job.folder import RunFolder
 from rramhil.job.result import RunResult
 from rramhil.run import Run
 
-T_95 = {2: 12.706, 3: 4.303, 5: 2.776, 10: 2.262, 20: 2.093}
 CHIPS = {"40nm": "quickstart", "statistical": "statistical"}
 WAYS = ("open_loop", "closed_form", "rsa", "rvw")
 
@@ -50,8 +47,7 @@ def _one_die(name: str, die: int) -> RunResult:
 
 def _rows_of(results: list[RunResult], prefix: str) -> Iterator[Row]:
     def row(name: str, values: list[float], unit: str) -> Row:
-        half = T_95[len(values)] * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-        return Row(prefix + name, float(np.mean(values)), unit, half, len(values))
+        return mean_row(prefix + name, values, unit)
 
     teacher = [100 * _share(r, "teacher") for r in results]
     ideal = [100 * _share(r, "ideal_mapping") for r in results]

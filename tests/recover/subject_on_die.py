@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
+from digits_network import network
 from numpy.typing import NDArray
 
 from rramhil.address import open_device
 from rramhil.device import Cells, Device, Floats, Kind
 from rramhil.mapping import Levels, find_scheme, map_network
-from rramhil.nn.data import load_data
-from rramhil.nn.network import Images, Network, accuracy_of, images_of, load_network
-from rramhil.nn.splits import make_splits
 from rramhil.nn.written import WrittenNetwork, measure_errors
 from rramhil.recover.fine_tune import Chip, FineTuning
-from rramhil.recover.places import Computed
 from rramhil.verify import Bias, settled_reading, write_open_loop
 
 HIGHEST = 400e-6
 
 
-@cache
-def network() -> Network:
-    return load_network("digits")
-
-
-@cache
-def images(part: str) -> Images:
-    data = load_data("digits")
-    return images_of(data, getattr(make_splits(data, network().card.split_seed), part))
-
-
 def gates(siemens: NDArray[np.float64]) -> NDArray[np.float64]:
     """The gate voltage that the statistical chip wants for a target."""
     return 1.0 + 2.0 * (siemens - 1e-6) / 39e-6
-
-
-def accuracy(computed: Computed) -> float:
-    return accuracy_of(network(), images("test"), computed.weights, computed.biases)
 
 
 @dataclass

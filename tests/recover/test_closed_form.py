@@ -1,25 +1,18 @@
 """The closed form is its formula, recovers without labels or gradients, and says what it did."""
 
-from functools import cache
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from digits_network import accuracy, array_of, images, mapped, network
 
-from rramhil.device import ReadLimits, Spec
-from rramhil.mapping import Levels, MappedNetwork, TwoColumn, map_network
-from rramhil.nn.data import load_data
 from rramhil.nn.layers import Layer, by_weights, unrolled, with_positions_first
 from rramhil.nn.network import (
     Card,
     Images,
     Network,
-    accuracy_of,
-    images_of,
-    load_network,
 )
-from rramhil.nn.splits import make_splits
 from rramhil.recover.closed_form import Fitted, Ridge, fit, start_parameters
 from rramhil.recover.masks import Mask, random_mask, ranked_mask
 from rramhil.recover.places import (
@@ -32,35 +25,6 @@ from rramhil.recover.places import (
     from_readback,
 )
 from rramhil.recover.scores import expected_output_error, moments
-
-LEVELS = Levels(10, 1e-6, 40e-6, 1e-6)
-
-
-@cache
-def network() -> Network:
-    return load_network("digits")
-
-
-@cache
-def images(part: str) -> Images:
-    data = load_data("digits")
-    return images_of(data, getattr(make_splits(data, network().card.split_seed), part))
-
-
-@cache
-def mapped() -> MappedNetwork:
-    reading = ReadLimits(lowest=0.0, highest=100e-6, lsb=1e-9, volts=0.2, seconds=1e-6)
-    spec = Spec("any", "any", 1, 256, 256, reading, pulses={})
-    return map_network(network().matrices(), spec, LEVELS, TwoColumn())
-
-
-def array_of(die: int, sigma: float, stuck_lrs: float = 0.0, stuck_hrs: float = 0.0) -> Computed:
-    random = np.random.default_rng(die)
-    siemens = mapped().siemens * (1 + sigma * random.standard_normal(mapped().cells.size))
-    luck = random.random(siemens.size)
-    siemens[luck < stuck_lrs] = 40e-6
-    siemens[luck > 1 - stuck_hrs] = 1e-6
-    return from_readback(network(), mapped().weights_from(np.maximum(siemens, 0)))
 
 
 def errx_mask(array: Computed, fraction: float) -> Mask:
@@ -78,11 +42,6 @@ def recover(array: Computed, mask: Mask) -> tuple[Computed, list[Fitted]]:
     return repaired(array, mask, parameters), fitted
 
 
-def judged(computed: Computed | None = None) -> float:
-    weights = (None, None) if computed is None else (computed.weights, computed.biases)
-    return accuracy_of(network(), images("test"), *weights)
-
-
 @pytest.mark.parametrize(
     ("stuck_lrs", "stuck_hrs", "sigma", "fraction", "at_least_lost", "at_most_left"),
     [(0, 0, 0.5, 0.03, 0.05, 0.01), (0.0175, 0.0904, 0.3, 0.05, 0.2, 0.01)],
@@ -96,10 +55,10 @@ def test_it_comes_back_to_the_ideal_mapping_without_labels(
     at_least_lost: float,
     at_most_left: float,
 ) -> None:
-    ideal = judged(from_readback(network(), mapped().ideal_weights()))
+    ideal = accuracy(from_readback(network(), mapped().ideal_weights()))
     arrays = [array_of(die, sigma, stuck_lrs, stuck_hrs) for die in range(3)]
-    after = [judged(recover(array, errx_mask(array, fraction))[0]) for array in arrays]
-    assert ideal - np.mean([judged(array) for array in arrays]) > at_least_lost
+    after = [accuracy(recover(array, errx_mask(array, fraction))[0]) for array in arrays]
+    assert ideal - np.mean([accuracy(array) for array in arrays]) > at_least_lost
     assert ideal - np.mean(after) < at_most_left
 
 
@@ -122,7 +81,7 @@ def test_a_ranked_mask_does_better_than_a_random_one_of_the_same_size() -> None:
         ranked = errx_mask(array, 0.02)
         drawn = random_mask(array.weights, 0.02, np.random.default_rng(die))
         assert abs(len(ranked) - len(drawn)) <= 3
-        gained.append(judged(recover(array, ranked)[0]) - judged(recover(array, drawn)[0]))
+        gained.append(accuracy(recover(array, ranked)[0]) - accuracy(recover(array, drawn)[0]))
     assert np.mean(gained) > 0.01
 
 
@@ -229,7 +188,7 @@ def test_an_empty_mask_calibrates_columns_alone() -> None:
     after, fitted = recover(array, mask)
     assert len(mask) == 0
     assert all(step.error_after < step.error_before for step in fitted)
-    assert judged(after) > judged(array)
+    assert accuracy(after) > accuracy(array)
 
 
 def test_what_cannot_be_fitted_is_refused() -> None:

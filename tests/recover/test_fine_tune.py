@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from digits_network import accuracy, images, network
 
 from rramhil.device import Refused
 from rramhil.recover.fine_tune import (
@@ -17,7 +18,7 @@ from rramhil.recover.fine_tune import (
     refreshed,
 )
 from rramhil.verify import settled_reading
-from tests.recover.subject_on_die import OnDie, accuracy, images, network, on_die
+from tests.recover.subject_on_die import OnDie, on_die
 
 QUICK = FineTuneSettings(rounds=2, epochs=1, refresh_epochs=1)
 FULL = FineTuneSettings(epochs=3)

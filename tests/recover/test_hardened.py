@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pytest
 import torch
+from digits_network import images, network
 
 from rramhil.device import ReadLimits, Spec
 from rramhil.mapping import Levels, find_scheme, map_network
-from rramhil.nn.data import load_data
 from rramhil.nn.hardened import Hardening, harden, with_errors, with_faults
 from rramhil.nn.layers import Layer
-from rramhil.nn.network import Images, Network, accuracy_of, images_of, load_network
-from rramhil.nn.splits import make_splits
+from rramhil.nn.network import Images, Network, accuracy_of, load_network
 from rramhil.nn.train import initial
 from rramhil.nn.written import WriteErrors, WrittenNetwork
 from rramhil.recover.hardening import distilled
 
 LEVELS = Levels(10, 1e-6, 40e-6, 1e-6)
-
-
-@cache
-def teacher() -> Network:
-    return load_network("digits")
-
-
-@cache
-def images(part: str) -> Images:
-    data = load_data("digits")
-    return images_of(data, getattr(make_splits(data, teacher().card.split_seed), part))
 
 
 def written(network: Network, sigma: float = 0.5) -> WrittenNetwork:
@@ -53,16 +39,16 @@ def deployed(network: Network, hardening: Hardening) -> float:
 
 
 def hardened(hardening: Hardening, start: Network | None = None) -> Network:
-    *_, last = harden(start or teacher(), written(start or teacher()), images("train"), hardening)
+    *_, last = harden(start or network(), written(start or network()), images("train"), hardening)
     return last.network
 
 
 @pytest.mark.parametrize(("stuck", "gain"), [(0.0, 0.04), (0.05, 0.08)], ids=["errors", "stuck"])
 def test_a_hardened_network_stands_open_loop_writes(stuck: float, gain: float) -> None:
     hardening = Hardening(epochs=20, batch=50, stuck_hrs=stuck, stuck_lrs=stuck / 5)
-    network = hardened(hardening)
-    assert deployed(network, hardening) - deployed(teacher(), hardening) >= gain
-    assert torch.equal(teacher().weights["fc1"], load_network("digits").weights["fc1"])
+    harder = hardened(hardening)
+    assert deployed(harder, hardening) - deployed(network(), hardening) >= gain
+    assert torch.equal(network().weights["fc1"], load_network("digits").weights["fc1"])
 
 
 def test_hardening_repeats_itself() -> None:
@@ -77,7 +63,7 @@ def test_a_student_learns_from_the_teacher_without_labels() -> None:
         Layer(name="fc1", kind="linear", inputs=64, outputs=40),
         Layer(name="fc2", kind="linear", inputs=40, outputs=10, relu=False),
     )
-    card = teacher().card.model_copy(update={"name": "student", "layers": layers})
+    card = network().card.model_copy(update={"name": "student", "layers": layers})
     student = Network(card, *initial(layers, torch.Generator().manual_seed(0)))
     shuffled = Images(images("train").pixels, images("train").labels.flip(0))
     hardening = Hardening(epochs=30, learning_rate=5e-3, batch=50)
@@ -87,13 +73,13 @@ def test_a_student_learns_from_the_teacher_without_labels() -> None:
         shuffled,
         hardening,
         distilled(temperature=2.0, label_share=0.0),
-        teacher(),
+        network(),
     )
     assert accuracy_of(last.network, images("test")) >= 0.9
 
 
 def test_errors_grow_and_faults_are_drawn_by_share() -> None:
-    array = written(teacher())
+    array = written(network())
     half = with_errors(array, 0.5).errors
     assert half.spread == pytest.approx(0.5 * array.errors.spread)
     hardening = Hardening(stuck_lrs=0.1, stuck_hrs=0.2, lrs_siemens=50e-6, hrs_siemens=2e-6)
@@ -109,4 +95,4 @@ def test_what_cannot_train_is_refused() -> None:
         Hardening(stuck_lrs=0.7, stuck_hrs=0.7)
     none = Images(images("train").pixels[:0], images("train").labels[:0])
     with pytest.raises(ValueError, match="training needs images"):
-        next(harden(teacher(), written(teacher()), none, Hardening()))
+        next(harden(network(), written(network()), none, Hardening()))

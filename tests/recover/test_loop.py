@@ -1,56 +1,18 @@
 """The loop recovers, chooses by validation, repeats itself and can be stopped anywhere."""
 
-from functools import cache
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from digits_network import accuracy, array_of, images, mapped, network
 
-from rramhil.device import ReadLimits, Spec
-from rramhil.mapping import Levels, MappedNetwork, TwoColumn, map_network
-from rramhil.nn.data import load_data
-from rramhil.nn.network import Images, Network, accuracy_of, images_of, load_network
-from rramhil.nn.splits import make_splits
+from rramhil.nn.network import Images
 from rramhil.recover.loop import Epoch, adapt, best
 from rramhil.recover.places import Computed, from_readback
 from rramhil.recover.rsa import RsaSettings, random_sparse_adaptation
 
 SHORT = RsaSettings(epochs=4)
-
-
-@cache
-def network() -> Network:
-    return load_network("digits")
-
-
-@cache
-def images(part: str) -> Images:
-    data = load_data("digits")
-    return images_of(data, getattr(make_splits(data, network().card.split_seed), part))
-
-
-@cache
-def mapped() -> MappedNetwork:
-    reading = ReadLimits(lowest=0.0, highest=100e-6, lsb=1e-9, volts=0.2, seconds=1e-6)
-    spec = Spec("any", "any", 1, 256, 256, reading, pulses={})
-    return map_network(network().matrices(), spec, Levels(10, 1e-6, 40e-6, 1e-6), TwoColumn())
-
-
-def array_of(die: int, sigma: float, stuck_lrs: float = 0.0, stuck_hrs: float = 0.0) -> Computed:
-    """An array written open loop: multiplicative error on every cell, some stuck."""
-    random = np.random.default_rng(die)
-    siemens = mapped().siemens * (1 + sigma * random.standard_normal(mapped().cells.size))
-    luck = random.random(siemens.size)
-    siemens[luck < stuck_lrs] = 40e-6
-    siemens[luck > 1 - stuck_hrs] = 1e-6
-    return from_readback(network(), mapped().weights_from(np.maximum(siemens, 0)))
-
-
-def measured_accuracy(computed: Computed | None = None) -> float:
-    if computed is None:
-        return accuracy_of(network(), images("test"))
-    return accuracy_of(network(), images("test"), computed.weights, computed.biases)
 
 
 def recover(array: Computed, settings: RsaSettings) -> tuple[Computed, list[Epoch]]:
@@ -67,13 +29,13 @@ def recover(array: Computed, settings: RsaSettings) -> tuple[Computed, list[Epoc
 def test_rsa_comes_back_to_the_ideal_mapping(
     sigma: float, stuck_lrs: float, stuck_hrs: float, at_least_lost: float
 ) -> None:
-    ideal = measured_accuracy(from_readback(network(), mapped().ideal_weights()))
-    assert abs(ideal - measured_accuracy()) <= 0.01
+    ideal = accuracy(from_readback(network(), mapped().ideal_weights()))
+    assert abs(ideal - accuracy()) <= 0.01
     before, after = [], []
     for die in range(3):
         array = array_of(die, sigma, stuck_lrs, stuck_hrs)
-        before.append(measured_accuracy(array))
-        after.append(measured_accuracy(recover(array, RsaSettings(seed=die))[0]))
+        before.append(accuracy(array))
+        after.append(accuracy(recover(array, RsaSettings(seed=die))[0]))
     assert ideal - np.mean(before) >= at_least_lost
     assert ideal - np.mean(after) <= 0.015
 
@@ -130,10 +92,10 @@ def test_the_epoch_that_counts_is_the_best_on_validation() -> None:
 
 def test_labels_alone_and_no_labels_at_all_both_recover() -> None:
     array = array_of(0, 0.5)
-    before = measured_accuracy(array)
+    before = accuracy(array)
     for share in (0.0, 1.0):
         repaired, _ = recover(array, RsaSettings(epochs=10, label_share=share))
-        assert measured_accuracy(repaired) > before + 0.03
+        assert accuracy(repaired) > before + 0.03
 
 
 def test_what_does_not_fit_is_refused() -> None:

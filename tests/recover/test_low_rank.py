@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from digits_network import accuracy, array_of, images, mapped, network
 
-from rramhil.device import ReadLimits, Spec
-from rramhil.mapping import Levels, MappedNetwork, TwoColumn, map_network
-from rramhil.nn.data import load_data
-from rramhil.nn.network import Images, Network, accuracy_of, images_of, load_network
-from rramhil.nn.splits import make_splits
 from rramhil.recover.cost import digital_cost
 from rramhil.recover.loop import Recovery, adapt, best
 from rramhil.recover.low_rank import LowRankSettings, low_rank_adaptation
@@ -21,37 +16,6 @@ from rramhil.recover.places import Computed, LowRank, from_readback
 from rramhil.recover.rsa import RsaSettings, random_sparse_adaptation
 
 SHORT = LowRankSettings(epochs=3)
-
-
-@cache
-def network() -> Network:
-    return load_network("digits")
-
-
-@cache
-def images(part: str) -> Images:
-    data = load_data("digits")
-    return images_of(data, getattr(make_splits(data, network().card.split_seed), part))
-
-
-@cache
-def mapped() -> MappedNetwork:
-    reading = ReadLimits(lowest=0.0, highest=100e-6, lsb=1e-9, volts=0.2, seconds=1e-6)
-    spec = Spec("any", "any", 1, 256, 256, reading, pulses={})
-    return map_network(network().matrices(), spec, Levels(10, 1e-6, 40e-6, 1e-6), TwoColumn())
-
-
-def array_of(die: int, sigma: float, stuck_lrs: float = 0.0, stuck_hrs: float = 0.0) -> Computed:
-    random = np.random.default_rng(die)
-    siemens = mapped().siemens * (1 + sigma * random.standard_normal(mapped().cells.size))
-    luck = random.random(siemens.size)
-    siemens[luck < stuck_lrs] = 40e-6
-    siemens[luck > 1 - stuck_hrs] = 1e-6
-    return from_readback(network(), mapped().weights_from(np.maximum(siemens, 0)))
-
-
-def accuracy(computed: Computed) -> float:
-    return accuracy_of(network(), images("test"), computed.weights, computed.biases)
 
 
 def recovered(recovery: Recovery, array: Computed) -> Computed:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from digits_network import images, network
 from written import conducting
 
 from rramhil.device import Refused
 from rramhil.mapping import filled
 from rramhil.mapping.network import MappedNetwork
-from rramhil.nn.data import load_data
 from rramhil.nn.in_situ import activation_ranges, array_product
 from rramhil.nn.layers import Layer, Product, by_weights, product_of
 from rramhil.nn.network import (
     Images,
     Network,
     accuracy_by,
-    images_of,
-    load_network,
     logits_by,
 )
-from rramhil.nn.splits import make_splits
 from rramhil.recover.closed_form import Ridge, fit, start_parameters
 from rramhil.recover.loop import adapt, best
 from rramhil.recover.losses import matching
@@ -43,18 +39,6 @@ from rramhil.recover.places import (
 from rramhil.recover.rsa import RsaSettings, random_sparse_adaptation
 from rramhil.recover.scores import expected_output_error, moments
 from rramhil_drivers.emulator.die import EmulatedDie
-
-
-@cache
-def network() -> Network:
-    return load_network("digits")
-
-
-@cache
-def images(part: str, count: int | None = None) -> Images:
-    data = load_data("digits")
-    chosen = getattr(make_splits(data, network().card.split_seed), part)
-    return images_of(data, chosen[:count])
 
 
 def measured(die: EmulatedDie, mapped: MappedNetwork) -> tuple[Computed, Product]:

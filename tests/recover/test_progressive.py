@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from digits_network import images, network
 from torch import Tensor
 from written import conducting, place
 
 from rramhil.address import open_device
 from rramhil.device import Cells, Device, Floats
 from rramhil.mapping import Levels, MappedNetwork, TwoColumn, map_network
-from rramhil.nn.data import load_data
 from rramhil.nn.in_situ import activation_ranges, array_product
 from rramhil.nn.layers import Layer, biased, product_of
-from rramhil.nn.network import Images, Network, accuracy_by, accuracy_of, images_of, load_network
-from rramhil.nn.splits import make_splits
+from rramhil.nn.network import Images, accuracy_by, accuracy_of, load_network
 from rramhil.recover.chip import MappedChip, read_product
 from rramhil.recover.progressive import ProgressiveSettings, progressive, tuned
 from rramhil.verify import Bias, write_open_loop
 
 LEVELS = Levels(10, 1e-6, 40e-6, 2e-6)
 SHORT = ProgressiveSettings(epochs=2)
-
-
-@cache
-def network() -> Network:
-    return load_network("digits")
-
-
-@cache
-def images(part: str, count: int | None = None) -> Images:
-    data = load_data("digits")
-    chosen = getattr(make_splits(data, network().card.split_seed), part)
-    return images_of(data, chosen[:count])
 
 
 def open_loop(device: Device, cells: Cells, siemens: Floats) -> Iterator[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -230,6 +231,7 @@ class Session:
             "sha256": load_network(self.out).sha256,
             "best_epoch": self.training.best_epoch,
             "accuracy": accuracy,
+            "cpu_seconds": round(time.process_time()),
         }
 
     def _shown(self, document: dict[str, Any]) -> Any:

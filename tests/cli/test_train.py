@@ -71,7 +71,7 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_same_file_comes(
         (("--weights", "3"), "weights"),
         (("--activation-bits", "9"), "activation_bits"),
         (("--epochs", "0"), "epochs"),
-        (("--data", "digits"), "fc1 takes 400 inputs, but is given"),
+        (("--data", "digits"), "conv2 has a kernel of 5, larger than (6, 4, 4)"),
         (("none.toml",), "there is no file none.toml"),
         (("--data", "mnist"), "rramhil data fetch mnist"),
     ],

@@ -73,5 +73,5 @@ def test_steps_without_gradients_are_allowed(step: dict[str, Any]) -> None:
 def job_with(step: dict[str, Any]) -> JobFile:
     steps = [{"do": "tune"}, {"do": "program"}, step]
     return JobFile.model_validate(
-        {"network": {"name": NETWORK}, "data": {"name": "digits"}, "steps": steps}
+        {"network": {"name": NETWORK}, "data": {"name": "digits"}, "steps": steps, "name": "x"}
     )

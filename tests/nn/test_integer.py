@@ -206,7 +206,7 @@ def test_a_resumed_training_repeats_the_whole_one_bit_for_bit() -> None:
 
 
 def test_it_learns_and_keeps_the_epoch_that_was_best_on_validation() -> None:
-    done = training(epochs=8)
+    done = training(network="digits", layers=None, epochs=6)
     shares = [
         tick.validation
         for tick in done.run(images("train"), images("validation"))

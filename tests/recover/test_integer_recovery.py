@@ -64,6 +64,14 @@ def test_steps_that_follow_gradients_are_refused(step: dict[str, Any], words: st
         check_lessons(job, Material.load(job))
 
 
+def test_the_loop_of_gradients_refuses_it() -> None:
+    network, data = load_network(NETWORK), load_data("digits")
+    some = images_of(data, make_splits(data, network.card.split_seed).calibration[:5])
+    recovery = Recovery((Biases(),), KnowledgeDistillation(), Schedule(epochs=1))
+    with pytest.raises(ValueError, match="digits-1b2b is an integer network, and no gradient"):
+        next(adapt(network, Computed(network.weights, network.biases), some, some, recovery))
+
+
 @pytest.mark.parametrize("step", [{"method": "closed_form"}, {"method": "rvw", "select": "errx"}])
 def test_steps_without_gradients_are_allowed(step: dict[str, Any]) -> None:
     job = job_with({"do": "recover", **step})

@@ -8,12 +8,16 @@ weights = mapped.weights_from(device.read(mapped.cells))
 
 from rramhil.mapping.levels import Levels
 from rramhil.mapping.network import MappedLayer, MappedNetwork, map_network
+from rramhil.mapping.pairs import Differential, TwoColumn
 from rramhil.mapping.place import Block
-from rramhil.mapping.schemes import SCHEMES, OneColumn, Scheme, TwoColumn, filled, find_scheme
+from rramhil.mapping.scheme import Scheme, filled
+from rramhil.mapping.schemes import SCHEMES, find_scheme
+from rramhil.mapping.single import OneColumn
 
 __all__ = [
     "SCHEMES",
     "Block",
+    "Differential",
     "Levels",
     "MappedLayer",
     "MappedNetwork",

@@ -17,7 +17,7 @@ from rramhil.job.subject import Decision, Subject
 from rramhil.job.work import Arrays, Findings, Tick, Ticks, Work
 from rramhil.mapping import MappedNetwork, filled
 from rramhil.mapping.placement import Faults, Placement, Seen, expected_error, moved, placing
-from rramhil.nn.network import Images
+from rramhil.nn.network import Images, Network
 from rramhil.recover.scores import moments
 
 IMAGES = 512
@@ -49,7 +49,8 @@ class _Option:
 def decide(work: Work, census: Arrays) -> Ticks:
     """Decide what is open by the arrays of a scan; findings and arrays of the step say it."""
     subject, job, spec = work.subject, work.job, work.device.spec
-    seen = _seen(subject)
+    few = Images(subject.calibration.pixels[:IMAGES], subject.calibration.labels[:IMAGES])
+    seen = seen_by(subject.network, few)
     options: dict[str, _Option] = {}
     for name, mapped in subject.candidates().items():
         yield Tick(len(options), len(subject.candidates()) + 1, f"placing the mapping {name}")
@@ -83,7 +84,7 @@ def _options(
     """The option that `mapped` is, better and better."""
     rounding = _rounding(mapped, subject, seen)
     compensate = _compensates(job)
-    faults = _faults(spec, census, unreadable_forbidden=True)
+    faults = faults_of(spec, census)
     before = expected_error(mapped, spec, faults, seen, compensate=compensate)
     if not job.mapping.around_faults:
         yield _Option(mapped, before, before, rounding)
@@ -93,7 +94,7 @@ def _options(
             yield _Option(mapped, before, placed, rounding)
     except Refused:
         # Cells that do not answer are taken for open, as readback takes them, where they must be.
-        faults = _faults(spec, census, unreadable_forbidden=False)
+        faults = faults_of(spec, census, unreadable_forbidden=False)
         for placed in placing(mapped, spec, faults, seen, compensate=compensate):
             yield _Option(mapped, before, placed, rounding)
 
@@ -134,10 +135,9 @@ def _why(name: str, options: Mapping[str, _Option]) -> str:
     )
 
 
-def _seen(subject: Subject) -> dict[str, Seen]:
-    """Second moments of inputs and variance of outputs of each layer, from calibration images."""
-    few = Images(subject.calibration.pixels[:IMAGES], subject.calibration.labels[:IMAGES])
-    found = moments(subject.network, few)
+def seen_by(network: Network, images: Images) -> dict[str, Seen]:
+    """Second moments of the inputs and variance of the outputs of each layer, on `images`."""
+    found = moments(network, images)
     return {
         name: Seen(found.inputs[name].numpy().astype(np.float64), found.outputs[name])
         for name in found.inputs
@@ -154,7 +154,8 @@ def _rounding(mapped: MappedNetwork, subject: Subject, seen: Mapping[str, Seen])
     return total
 
 
-def _faults(spec: Spec, census: Arrays, *, unreadable_forbidden: bool) -> Faults:
+def faults_of(spec: Spec, census: Arrays, *, unreadable_forbidden: bool = True) -> Faults:
+    """The faults of a die by the arrays of a scan, and what its station bars."""
     stuck = np.full(spec.size, np.nan)
     forbidden = np.zeros(spec.size, dtype=bool)
     forbidden[list(spec.barred)] = True

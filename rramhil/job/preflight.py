@@ -36,6 +36,7 @@ from rramhil.job.recoveries import (
     RecoverRVW,
 )
 from rramhil.job.stressing import check_stress
+from rramhil.mapping import find_scheme
 from rramhil.trim import check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
@@ -92,8 +93,8 @@ def check_places(job: JobFile, cells: Cells, spec: Spec) -> None:
     if barred.size and any(step.writes for step in job.steps):
         raise Refused(
             f"{barred.size} of the network's {cells.size} cells are barred by the station file, "
-            f"the first at {spec.name_cell(int(barred[0]))}; set [mapping] around_faults = true, which "
-            "places the network beside them"
+            f"the first at {spec.name_cell(int(barred[0]))}; set [mapping] around_faults = true, "
+            "which places the network beside them"
         )
 
 

@@ -128,7 +128,7 @@ def test_cells_that_the_station_bars_are_avoided_or_refused_before_a_pulse(tmp_p
     station = tmp_path / "bench.toml"
     station.write_text('name = "bench"\n[barred]\nrows = [[0, 0], [0, 9]]\ncells = [[0, 2, 3]]\n')
     text = TEXT.replace("[mapping]", f'station = "{station}"\n[mapping]')
-    with pytest.raises(Refused, match="are barred by the station file.* around_faults = true"):
+    with pytest.raises(Refused, match=r"are barred by the station file.* around_faults = true"):
         Run.start(*job("", "stuck_lrs=0", text)).execute(lambda _: None, lambda: False)
     result = Run.start(*job(PLACED, "stuck_lrs=0", text)).execute(lambda _: None, lambda: False)
     cells = layout(result)

@@ -14,7 +14,7 @@ from rramhil.job.after_care import Care, Recalibrate, Wait, Watch
 from rramhil.job.recoveries import Recover, RecoverLowRank, Recovery
 from rramhil.job.step import NAME, Compensate, Delay, Passes, StepSettings, refuse_keys
 from rramhil.job.timing import TimingTable
-from rramhil.mapping import SCHEMES, Levels, find_scheme
+from rramhil.mapping import SCHEMES, Levels, Scheme, find_scheme
 from rramhil.schema import FileError, Siemens, Strict, check, read_toml
 from rramhil.trim import TrimSettings
 from rramhil.tune import Forming
@@ -59,6 +59,7 @@ class MappingTable(Strict):
     """[mapping]: how weights become conductances."""
 
     scheme: str = Field("two_column", description="auto: decided by what a scan finds")
+    slices: int | None = Field(None, ge=2, le=12, description="digits a weight, of bit_slices")
     levels: int = Field(10, ge=2, le=256)
     lowest: Siemens = 20e-6
     highest: Siemens = 200e-6
@@ -71,19 +72,27 @@ class MappingTable(Strict):
         """The levels with their windows. Raises ValueError when they overlap."""
         return Levels(self.levels, self.lowest, self.highest, self.tolerance)
 
+    def as_scheme(self, name: str | None = None) -> Scheme:
+        """The scheme, or the one called `name`. Raises ValueError for one that is unknown or has
+        no slices."""
+        return find_scheme(name or self.scheme, self.slices)
+
     @model_validator(mode="after")
     def _sensible(self) -> MappingTable:
         levels = self.as_levels()
         if self.scheme != AUTO and self.scheme not in SCHEMES:
             hint = nearest(self.scheme, [*SCHEMES, AUTO])
             raise ValueError(f"there is no mapping scheme {self.scheme!r}{hint}")
-        if self.around_faults and any(
-            (scheme.column_of(1, levels) < 0).any() for scheme in map(find_scheme, self.schemes())
-        ):
-            raise ValueError(
-                f"the scheme {self.scheme!r} has a reference column, which around_faults cannot "
-                "move; use two_column, or around_faults = false"
-            )
+        if self.scheme == AUTO and self.slices is not None:
+            raise ValueError("slices belongs to the scheme 'bit_slices', not to 'auto'")
+        for name in self.schemes():
+            scheme = self.as_scheme(name)
+            scheme.step(levels)
+            if self.around_faults and (scheme.column_of(1, levels) < 0).any():
+                raise ValueError(
+                    f"the scheme {name!r} has a reference column, which around_faults cannot move; "
+                    "use two_column, or around_faults = false"
+                )
         return self
 
     def schemes(self) -> tuple[str, ...]:

@@ -36,7 +36,6 @@ from rramhil.job.recoveries import (
     RecoverRVW,
 )
 from rramhil.job.stressing import check_stress
-from rramhil.mapping import find_scheme
 from rramhil.trim import check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
@@ -241,7 +240,7 @@ def _check_rvw(step: RecoverRVW, mapping: MappingTable, where: str, limits: _Lim
 
 def _check_switch_off(mapping: MappingTable, where: str, limits: _Limits) -> None:
     limits.pulse(Kind.RESET)
-    if not all(find_scheme(name).low_is_zero for name in mapping.schemes()):
+    if not all(mapping.as_scheme(name).low_is_zero for name in mapping.schemes()):
         raise Refused(
             f"{where}: switch_off leaves cells low, and a low cell of the scheme "
             f"{mapping.scheme!r} is a large weight; use two_column, or switch_off = false"

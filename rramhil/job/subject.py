@@ -16,7 +16,7 @@ from torch import Tensor
 from rramhil.device import Bools, Cells, Floats, Refused, Spec
 from rramhil.job.file import JobFile
 from rramhil.job.result import Interval
-from rramhil.mapping import Block, MappedNetwork, filled, find_scheme, map_network
+from rramhil.mapping import Block, MappedNetwork, filled, map_network
 from rramhil.mapping.placement import Faults, moved, place_around
 from rramhil.nn.data import load_data
 from rramhil.nn.network import Images, Network, accuracy_of, images_of, load_network
@@ -149,7 +149,7 @@ class Subject:
             self.network.matrices(),
             self._spec,
             mapping.as_levels(),
-            find_scheme(scheme),
+            mapping.as_scheme(scheme),
             percentile=mapping.percentile,
             scale_per_column=mapping.scale == "column",
         )

@@ -90,7 +90,8 @@ def choose_scheme(
             )
         layers.append((np.clip(matrix / scale, -1, 1), scale**2 * energy[:, None]))
     costs = [_cost(scheme, layers, levels, stuck) for scheme in schemes]
-    return tuple(sorted(costs, key=lambda cost: (cost.error, cost.siemens, cost.cells)))
+    # Errors that differ in their rounding alone are equal.
+    return tuple(sorted(costs, key=lambda c: (float(f"{c.error:.9g}"), c.siemens, c.cells)))
 
 
 _Layer = tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -47,7 +47,7 @@ def test_targets_are_levels_and_encoding_them_again_changes_nothing(
     weights: np.ndarray, levels: Levels, scheme: Scheme
 ) -> None:
     siemens = scheme.encode(weights, levels)
-    assert siemens.shape == (weights.shape[0], weights.shape[1] * scheme.columns_per_weight)
+    assert siemens.shape == (len(weights), scheme.physical_columns(weights.shape[1], levels))
     assert np.isin(siemens, levels.siemens).all()
     again = scheme.encode(np.clip(scheme.decode(siemens, levels), -1, 1), levels)
     np.testing.assert_array_equal(again, siemens)
@@ -177,7 +177,7 @@ def test_wrong_input_is_refused_with_a_remedy(scheme: Scheme) -> None:
     with pytest.raises(ValueError, match="shape"):
         scheme.encode([0.5], TEN)
     with pytest.raises(ValueError, match="filled"):
-        scheme.decode([[np.inf, 1e-6]], TEN)
+        scheme.decode([[np.inf, *[1e-6] * 3]], TEN)
     with pytest.raises(ValueError, match="nearest level"):
         TEN.nearest(np.nan)
 

@@ -250,6 +250,10 @@ class _Seats:
             raise ValueError(
                 f"the faults are of {faults.stuck.size} cells, but {spec.serial} has {spec.size}"
             )
+        if any((layer.scheme.column_of(1, layer.levels) < 0).any() for layer in mapped.layers):
+            raise ValueError(
+                "a reference column cannot be moved; take a scheme without, as two_column"
+            )
         shape = (spec.tiles, spec.rows, spec.cols)
         self.stuck = faults.stuck.reshape(shape)
         self.forbidden = faults.forbidden.reshape(shape)

@@ -15,14 +15,14 @@ from rramhil.device import DeviceError, Kind
 from rramhil.job.events import EventLog
 from rramhil.job.file import JobFile, Report, Step
 from rramhil.job.folder import RunFolder
-from rramhil.job.preflight import preflight
+from rramhil.job.preflight import check_places, preflight
 from rramhil.job.result import DeviceInfo, RunResult, StepResult
 from rramhil.job.timing import timings_of
 from rramhil.ledger import LedgerReader
 from rramhil.versions import versions
 
 if TYPE_CHECKING:
-    from rramhil.job.subject import Material
+    from rramhil.job.subject import Material, Subject
     from rramhil.job.work import Work
 
 
@@ -81,20 +81,12 @@ class Session:
         subject = Subject(material, self.job, self.device.spec)
         work = Work(self.job, self.device, subject, run=self.result.run)
         result, folder = self.result, self.folder
+        check_places(self.job, subject.cells, self.device.spec)
         if result.accuracy.teacher is None:
-            folder.save_arrays("layout", subject.layout())
             result.splits = subject.splits.digests()
             result.accuracy.teacher = subject.teacher
-            result.accuracy.ideal_mapping = subject.ideal
-            for name in ("teacher", "ideal_mapping"):
-                share = getattr(result.accuracy, name)
-                result.intervals[name] = wilson(share, len(subject.test))
-            loss = 100 * (subject.teacher - subject.ideal)
-            if loss > 1:
-                result.warnings.append(
-                    f"the ideal mapping lies {loss:.1f} points below the teacher: use more levels, "
-                    "a scale for each column, or a network trained for these levels"
-                )
+            result.intervals["teacher"] = wilson(subject.teacher, len(subject.test))
+            self._note_mapping(subject)
             self.device.ledger.note(
                 "prepared",
                 {
@@ -109,6 +101,21 @@ class Session:
             if record.outcome == "finished" and record.arrays:
                 remember(work, step, folder.load_arrays(record.arrays))
         return work
+
+    def _note_mapping(self, subject: Subject) -> None:
+        """Where the weights lie, and what the mapping itself costs; a scan may change both."""
+        from rramhil.job.subject import wilson
+
+        result = self.result
+        self.folder.save_arrays("layout", subject.layout())
+        result.accuracy.ideal_mapping = subject.ideal
+        result.intervals["ideal_mapping"] = wilson(subject.ideal, len(subject.test))
+        loss = 100 * (subject.teacher - subject.ideal)
+        if loss > 1 and not subject.provisional:
+            result.warnings.append(
+                f"the ideal mapping lies {loss:.1f} points below the teacher: use more levels, "
+                "a scale for each column, or a network trained for these levels"
+            )
 
     def _step(
         self, work: Work, record: StepResult, step: Step, watch: Watch, should_stop: ShouldStop
@@ -198,7 +205,10 @@ class Session:
         if work.arrays:
             name = f"{record.index:02d}-{record.name}"
             record.arrays = folder.save_arrays(name, work.arrays)
+            was_open = work.subject.provisional
             remember(work, step, work.arrays)
+            if was_open and not work.subject.provisional:
+                self._note_mapping(work.subject)
         record.outcome = "finished"
         if work.accuracy is not None:
             result.accuracy.add(record.name, work.accuracy)

@@ -43,6 +43,8 @@ def main() -> None:
             raise SystemExit(f"error: docs/results.md has no table {path.stem!r}; add its markers")
         if path.stem == "recovery_curves":
             draw_curves(rows)
+        if path.stem == "placement":
+            draw_placement(rows)
     page.write_text(text, "utf-8")
 
 
@@ -99,6 +101,30 @@ def draw_curves(rows: Rows) -> None:
             axes.set_title(title)
             axes.legend(fontsize=7)
         path = DOCS / "images" / "recovery-curves.png"
+        figure.savefig(path, dpi=110, facecolor="white")
+
+
+def draw_placement(rows: Rows) -> None:
+    """Losses of the natural and of the chosen places, for each sort of fault that was measured."""
+    ways = {"naive": "natural places", "naive_partners": "natural, partners moved",
+            "placed": "placed", "placed_partners": "placed, partners moved"}  # fmt: skip
+    sorts = {"rows": "18 of 256 word lines", "cells": "as many single cells"}
+    there = [sort for sort in sorts if f"{sort}_placed_loss" in rows]
+    with house_style():
+        figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+        axes = figure.subplots()
+        for number, (way, label) in enumerate(ways.items()):
+            found = [rows[f"{sort}_{way}_loss"] for sort in there]
+            at = [place + 0.2 * (number - 1.5) for place in range(len(there))]
+            axes.bar(
+                at, [max(row["value"], 0.0) for row in found], 0.18, color=REPAIRS[number],
+                yerr=[row["spread"] or 0.0 for row in found], capsize=2, label=label,
+            )  # fmt: skip
+        axes.set_xticks(range(len(there)), [sorts[sort] for sort in there])
+        axes.set_yscale("symlog", linthresh=0.1)
+        axes.set_ylabel("loss, points")
+        axes.legend(fontsize=7)
+        path = DOCS / "images" / "placement.png"
         figure.savefig(path, dpi=110, facecolor="white")
 
 

@@ -14,13 +14,16 @@ from rramhil.job.after_care import Care, Recalibrate, Wait, Watch
 from rramhil.job.recoveries import Recover, RecoverLowRank, Recovery
 from rramhil.job.step import NAME, Compensate, Delay, Passes, StepSettings, refuse_keys
 from rramhil.job.timing import TimingTable
-from rramhil.mapping import Levels, Scheme, find_scheme
+from rramhil.mapping import SCHEMES, Levels, Scheme, find_scheme
 from rramhil.schema import FileError, Siemens, Strict, check, read_toml
 from rramhil.trim import TrimSettings
 from rramhil.tune import Forming
 from rramhil.verify import SDR, Bias, PulseVolts, Recipe
 from rramhil.words import nearest
 
+AUTO = "auto"
+CHOICES = ("two_column", "differential", "one_column")
+"""What `auto` chooses from, as far as they fit the die."""
 RESERVED = ("teacher", "ideal_mapping")
 BUILDS_ON = {
     "program": "needs cells that hold the network",
@@ -55,7 +58,7 @@ class DataTable(Strict):
 class MappingTable(Strict):
     """[mapping]: how weights become conductances."""
 
-    scheme: str = "two_column"
+    scheme: str = Field("two_column", description="auto: decided by what a scan finds")
     slices: int | None = Field(None, ge=2, le=12, description="digits a weight, of bit_slices")
     levels: int = Field(10, ge=2, le=256)
     lowest: Siemens = 20e-6
@@ -63,19 +66,43 @@ class MappingTable(Strict):
     tolerance: Siemens = Field(5e-6, description="a cell is at its level within +- this")
     percentile: float = Field(99.5, gt=50, le=100, description="of |w|: clipped beyond")
     scale: Literal["layer", "column"] = "layer"
+    around_faults: bool = Field(False, description="place rows and columns by what a scan finds")
 
     def as_levels(self) -> Levels:
         """The levels with their windows. Raises ValueError when they overlap."""
         return Levels(self.levels, self.lowest, self.highest, self.tolerance)
 
-    def as_scheme(self) -> Scheme:
-        """The scheme. Raises ValueError for one that is unknown or has no slices."""
-        return find_scheme(self.scheme, self.slices)
+    def as_scheme(self, name: str | None = None) -> Scheme:
+        """The scheme, or the one called `name`. Raises ValueError for one that is unknown or has
+        no slices."""
+        return find_scheme(name or self.scheme, self.slices)
 
     @model_validator(mode="after")
     def _sensible(self) -> MappingTable:
-        self.as_scheme().step(self.as_levels())
+        levels = self.as_levels()
+        if self.scheme != AUTO and self.scheme not in SCHEMES:
+            hint = nearest(self.scheme, [*SCHEMES, AUTO])
+            raise ValueError(f"there is no mapping scheme {self.scheme!r}{hint}")
+        if self.scheme == AUTO and self.slices is not None:
+            raise ValueError("slices belongs to the scheme 'bit_slices', not to 'auto'")
+        for name in self.schemes():
+            scheme = self.as_scheme(name)
+            scheme.step(levels)
+            if self.around_faults and (scheme.column_of(1, levels) < 0).any():
+                raise ValueError(
+                    f"the scheme {name!r} has a reference column, which around_faults cannot move; "
+                    "use two_column, or around_faults = false"
+                )
         return self
+
+    def schemes(self) -> tuple[str, ...]:
+        """The scheme, or those that are chosen from, the provisional one first."""
+        return CHOICES if self.scheme == AUTO else (self.scheme,)
+
+    @property
+    def is_decided_by_scan(self) -> bool:
+        """Whether something of the mapping is open until a scan has been done."""
+        return self.scheme == AUTO or self.around_faults
 
 
 def _check_sweep(step: StepSettings, what: str) -> None:
@@ -312,6 +339,24 @@ class JobFile(Strict):
                     )
             before.add(step.do)
         return self
+
+    @model_validator(mode="after")
+    def _scans_before_it_maps(self) -> JobFile:
+        if not self.mapping.is_decided_by_scan:
+            return self
+        key = 'scheme = "auto"' if self.mapping.scheme == AUTO else "around_faults = true"
+        for name, step in zip(self.step_names(), self.steps, strict=True):
+            if step.do == "scan":
+                return self
+            if step.do == "program":
+                raise ValueError(
+                    f"[mapping] {key} is decided by what a scan finds, but none comes before the "
+                    f"step {name!r}; put a step 'scan' before it, or leave {key} out"
+                )
+        raise ValueError(
+            f"[mapping] {key} is decided by what a scan finds, and the job has none; put a step "
+            f"'scan' before 'program', or leave {key} out"
+        )
 
     @model_validator(mode="after")
     def _calibrates_what_it_can(self) -> JobFile:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rramhil.device import Kind, PulseLimits, Range, Refused, Spec
+import numpy as np
+
+from rramhil.device import Cells, Kind, PulseLimits, Range, Refused, Spec
 from rramhil.job.file import (
     Characterise,
     Evaluate,
@@ -82,6 +84,17 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 check_programmed(job, where)
             case RecoverRSA(switch_off=True):
                 _check_switch_off(job.mapping, where, limits)
+
+
+def check_places(job: JobFile, cells: Cells, spec: Spec) -> None:
+    """Refuse a network some of whose `cells` the station bars, if any step may write them."""
+    barred = np.intersect1d(cells, spec.barred)
+    if barred.size and any(step.writes for step in job.steps):
+        raise Refused(
+            f"{barred.size} of the network's {cells.size} cells are barred by the station file, "
+            f"the first at {spec.name_cell(int(barred[0]))}; set [mapping] around_faults = true, "
+            "which places the network beside them"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +240,7 @@ def _check_rvw(step: RecoverRVW, mapping: MappingTable, where: str, limits: _Lim
 
 def _check_switch_off(mapping: MappingTable, where: str, limits: _Limits) -> None:
     limits.pulse(Kind.RESET)
-    if not mapping.as_scheme().low_is_zero:
+    if not all(mapping.as_scheme(name).low_is_zero for name in mapping.schemes()):
         raise Refused(
             f"{where}: switch_off leaves cells low, and a low cell of the scheme "
             f"{mapping.scheme!r} is a large weight; use two_column, or switch_off = false"

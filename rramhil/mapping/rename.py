@@ -6,9 +6,10 @@ fully connected layer's area; the definition is ours). Inputs of rows that share
 digitally, which may take more input bits. Rows that are not equal can be merged: those whose inputs
 carry little, or that differ in few places, take the values that cost the product least.
 
-    table = equal_rows(weights)                      # nothing changes but the area
+    renaming = equal_rows(weights)                   # nothing changes but the area
     renaming = merged_rows(weights, inputs, 46)      # down to 46 rows, at some cost
 
+What merging adds to an output on average is known, and the digital bias takes it away (`shift`).
 Rows that are equal but for their sign are left apart: their inputs would have to be subtracted.
 """
 
@@ -26,17 +27,21 @@ UNFED = 1e-6
 """Energy of a row that no input reached, over the mean one: it goes to the nearest row."""
 
 MOST_VALUES = 256
+SWEEPS = 50
+LEAST_GAIN = 1e-9
+"""Of a row's own variance: what a move must gain, so that rounding does not move rows for ever."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Renaming:
     """`row_of` (rows,): the physical row of each row; `weights` (rows, columns): equal where rows
-    share one. `error`: expected squared error of an output for what was changed, over the
-    expected squared output; 0 where nothing was.
+    share one. `shift` (columns,): what to add to the outputs, because the mean of what changed is
+    known. `error`: variance of the outputs' change over the variance of the outputs.
     """
 
     row_of: Ints
     weights: Floats
+    shift: Floats
     error: float = 0.0
 
     @property
@@ -74,8 +79,8 @@ class Renaming:
 def equal_rows(weights: ArrayLike) -> Renaming:
     """Rows (rows, columns) that are equal share one; physical rows in the order of first use."""
     matrix = np.asarray(weights, dtype=np.float64)
-    _, first, place = np.unique(matrix, axis=0, return_index=True, return_inverse=True)
-    return Renaming(_by_first_use(place.reshape(-1)), matrix)
+    place = np.unique(matrix, axis=0, return_inverse=True)[1]
+    return Renaming(_by_first_use(place.reshape(-1)), matrix, np.zeros(matrix.shape[1]))
 
 
 def merged_rows(weights: ArrayLike, inputs: ArrayLike, target: int) -> Renaming:
@@ -85,24 +90,24 @@ def merged_rows(weights: ArrayLike, inputs: ArrayLike, target: int) -> Renaming:
     take values among these. `inputs` (vectors, rows): from calibration images. Pairs are merged
     that cost least (agglomerative), the cost of a merged row being the energy-weighted squares of
     what changes (for binary weights, four times the flipped bits), its values the
-    energy-weighted majority. Then rows and values are moved as long as the expected squared error
-    of the outputs falls. Raises ValueError for a target of more rows than there are,
+    energy-weighted majority. Then rows and values are moved as long as the variance of the
+    outputs' change falls. Raises ValueError for a target of more rows than there are,
     or none, for weights of many values, and for inputs that do not fit.
     """
     matrix, fed = np.asarray(weights, dtype=np.float64), np.asarray(inputs, dtype=np.float64)
     values = _checked(matrix, fed, target)
-    moments = fed.T @ fed / len(fed)
-    floor = UNFED * max(float(np.diag(moments).mean()), 1e-12)
-    moments[np.diag_indices(len(moments))] += floor
-    row_of = _agglomerated(matrix, np.diag(moments), values, target)
-    codewords = _majority(matrix, np.diag(moments), row_of, values)
-    row_of, codewords = _settled(matrix, moments, values, row_of, codewords)
-    table = _by_first_use(row_of)
+    energy = np.square(fed).mean(axis=0)
+    energy = energy + UNFED * (float(energy.mean()) or 1.0)
+    apart = np.cov(fed, rowvar=False, bias=True).reshape(len(matrix), len(matrix))
+    apart[np.diag_indices(len(apart))] += energy * UNFED
+    row_of = _agglomerated(matrix, energy, values, target)
+    codewords = _majority(matrix, energy, row_of, values)
+    row_of, codewords = _settled(matrix, apart, values, row_of, codewords)
     merged = codewords[row_of]
     change = merged - matrix
-    error = float(np.sum(change * (moments @ change)))
-    power = float(np.sum(matrix * (moments @ matrix)))
-    return Renaming(table, merged, error / power if power > 0 else 0.0)
+    error, power = (float(np.sum(w * (apart @ w))) for w in (change, matrix))
+    shift = -fed.mean(axis=0) @ change
+    return Renaming(_by_first_use(row_of), merged, shift, error / power if power > 0 else 0.0)
 
 
 def _checked(matrix: Floats, fed: Floats, target: int) -> Floats:
@@ -174,53 +179,49 @@ def _majority(matrix: Floats, energy: Floats, row_of: Ints, values: Floats) -> F
 
 
 def _settled(
-    matrix: Floats, moments: Floats, values: Floats, row_of: Ints, codewords: Floats
+    matrix: Floats, apart: Floats, values: Floats, row_of: Ints, codewords: Floats
 ) -> tuple[Ints, Floats]:
-    """Rows and values moved, one at a time, while the error of the outputs falls.
+    """Rows and values moved, one at a time, while the variance of their effect falls.
 
-    That error is the sum over columns of d' M d, d being the change of the weights and M the
-    second moments of the inputs: changes of inputs that come together can make up for each other.
+    That is the sum over columns of d' C d, d being the change of the weights and C the covariance
+    of the inputs: changes of inputs that come together can make up for each other.
     """
     row_of, codewords = row_of.copy(), codewords.copy()
     for _ in range(SWEEPS):
-        moved = _move_rows(matrix, moments, row_of, codewords)
-        changed = _change_values(matrix, moments, values, row_of, codewords)
+        moved = _move_rows(matrix, apart, row_of, codewords)
+        changed = _change_values(matrix, apart, values, row_of, codewords)
         if not moved + changed:
             break
     return row_of, codewords
 
 
-SWEEPS = 50
-LEAST_GAIN = 1e-9
-
-
-def _move_rows(matrix: Floats, moments: Floats, row_of: Ints, codewords: Floats) -> int:
+def _move_rows(matrix: Floats, apart: Floats, row_of: Ints, codewords: Floats) -> int:
     """Move each row to the cluster that it is best in, in place; how many were moved."""
     change = codewords[row_of] - matrix
     moved = 0
     for row in range(len(matrix)):
         if np.count_nonzero(row_of == row_of[row]) == 1:
             continue  # the last of its cluster: moving it would give up a physical row
-        around = moments[row] @ change - moments[row, row] * change[row]
+        around = apart[row] @ change - apart[row, row] * change[row]
         steps = codewords - matrix[row]
-        costs = moments[row, row] * (steps**2).sum(1) + 2 * steps @ around
+        costs = apart[row, row] * (steps**2).sum(1) + 2 * steps @ around
         best = int(np.argmin(costs))
-        if costs[best] < costs[row_of[row]] - LEAST_GAIN * moments[row, row]:
+        if costs[best] < costs[row_of[row]] - LEAST_GAIN * apart[row, row]:
             row_of[row], change[row] = best, steps[best]
             moved += 1
     return moved
 
 
 def _change_values(
-    matrix: Floats, moments: Floats, values: Floats, row_of: Ints, codewords: Floats
+    matrix: Floats, apart: Floats, values: Floats, row_of: Ints, codewords: Floats
 ) -> int:
     """Set each value of each cluster to the one that is best there, in place; how many changed."""
     change = codewords[row_of] - matrix
     changed = 0
     for cluster in range(len(codewords)):
         rows = np.flatnonzero(row_of == cluster)
-        inner = moments[np.ix_(rows, rows)]
-        around = moments[rows] @ change - inner @ change[rows]
+        inner = apart[np.ix_(rows, rows)]
+        around = apart[rows] @ change - inner @ change[rows]
         weight = inner.sum()
         wanted = (inner.sum(0) @ matrix[rows] - around.sum(0)) / weight
         best = _nearest(values, wanted)
@@ -234,9 +235,5 @@ def _change_values(
 
 def _by_first_use(place: Ints) -> Ints:
     """Physical rows renumbered in the order in which rows first use them."""
-    order = np.argsort(np.argsort(first_rows_of(place)))
-    return np.asarray(order[place], dtype=np.int64)
-
-
-def first_rows_of(place: Ints) -> Ints:
-    return np.unique(place, return_index=True)[1]
+    rank = np.argsort(np.argsort(first_rows(place)))
+    return np.asarray(rank[place], dtype=np.int64)

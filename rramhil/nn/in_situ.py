@@ -8,7 +8,8 @@ scheme of the mapping, and bias, activation and pooling are digital:
     logits = logits_by(network, images, biased(product, network.biases))
 
 An activation above its layer's range is cut there, as a driver that saturates does it; ranges come
-from calibration images, never from the test images. How a macro reads an input code is in
+from calibration images, never from the test images. The codes of an integer network go in as they
+are. How a macro reads an input code is in
 `rramhil.device.MvmLimits`; partial sums of row blocks are added after conversion.
 """
 
@@ -45,8 +46,13 @@ def whole_tile(mvm: Callable[[int, Ints], Ints], rows: int) -> BlockProduct:
 
 
 def activation_ranges(network: Network, images: Images, batch: int = 500) -> dict[str, float]:
-    """The largest input of each layer over `images`, by its name: what a full input code is."""
+    """The largest input of each layer over `images`, by its name: what a full input code is.
+
+    For an integer network its highest input code, whatever the images.
+    """
     layers = network.card.layers
+    if network.is_integer:
+        return {layer.name: float(layer.input_codes or 0) for layer in layers}
     ranges = {layer.name: -math.inf for layer in layers}
     with torch.no_grad():
         for part in images.batches(batch):
@@ -67,7 +73,8 @@ def array_product(
 
     `ranges`: the input that a full code stands for, by layer (see `activation_ranges`). `batch`:
     images at a time, which bounds the memory. No gradient comes through. Raises `Refused` on a
-    die without a product, and when asked for a layer whose inputs are negative.
+    die without a product, and when asked for a layer whose inputs are negative or are codes that
+    it does not take.
     """
     limits = spec.mvm
     if limits is None:
@@ -77,7 +84,7 @@ def array_product(
     cells = {layer.name: layer for layer in mapped.layers}
 
     def some(layer: Layer, inputs: Tensor) -> Tensor:
-        own, unit = cells[layer.name], ranges[layer.name] / highest
+        own, unit = cells[layer.name], _unit(layer, ranges, highest)
         codes = _codes(layer, inputs.numpy(), unit, highest)
         sums = physical_sums(own, codes, product, highest, highest)
         sums *= per_code
@@ -105,6 +112,18 @@ def logits_in_situ(
     """
     products = array_product(mapped, ranges, product, spec, batch)
     return logits_by(network, images, biased(products, network.biases), batch)
+
+
+def _unit(layer: Layer, ranges: Mapping[str, float], highest: int) -> float:
+    """What one input code stands for; a code of an integer network is the code of the array."""
+    if layer.input_codes is None:
+        return ranges[layer.name] / highest
+    if layer.input_codes > highest:
+        raise Refused(
+            f"layer {layer.name} takes codes up to {layer.input_codes}, but the array those up to "
+            f"{highest}; train a network with activations of fewer bits"
+        )
+    return 1.0
 
 
 def _codes(layer: Layer, values: NDArray[np.float32], unit: float, highest: int) -> Ints:

@@ -15,6 +15,7 @@ from rramhil.job.recoveries import Recover, RecoverLowRank, Recovery
 from rramhil.job.step import NAME, Compensate, Delay, Passes, StepSettings, refuse_keys
 from rramhil.job.timing import TimingTable
 from rramhil.mapping import Levels, Scheme, find_scheme
+from rramhil.mapping.conversions import LawName
 from rramhil.schema import FileError, Siemens, Strict, check, read_toml
 from rramhil.trim import TrimSettings
 from rramhil.tune import Forming
@@ -52,6 +53,21 @@ class DataTable(Strict):
     folder: str | None = None
 
 
+class ReorderTable(Strict):
+    """[mapping] reorder: the noise of a conversion in codes at a sum of S codes, and the search.
+
+    `noise`: constant (strength), sqrt (strength x sqrt S) or linear (strength x S); `floor` is
+    added in squares. `layers`: all by default.
+    """
+
+    noise: LawName = "sqrt"
+    strength: float = Field(0.1, ge=0, le=10)
+    floor: float = Field(0.05, ge=0, le=10)
+    iterations: int = Field(3000, ge=1, le=1_000_000)
+    images: int = Field(200, ge=1, le=5000)
+    layers: list[str] | None = Field(None, min_length=1)
+
+
 class MappingTable(Strict):
     """[mapping]: how weights become conductances."""
 
@@ -63,6 +79,10 @@ class MappingTable(Strict):
     tolerance: Siemens = Field(5e-6, description="a cell is at its level within +- this")
     percentile: float = Field(99.5, gt=50, le=100, description="of |w|: clipped beyond")
     scale: Literal["layer", "column"] = "layer"
+    rename: dict[str, Literal["equal"] | Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, description="by layer: equal, or so many rows at most"
+    )
+    reorder: ReorderTable | None = None
 
     def as_levels(self) -> Levels:
         """The levels with their windows. Raises ValueError when they overlap."""

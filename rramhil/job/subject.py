@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rramhil.device import Bools, Cells, Floats, Spec
+from rramhil.device import Bools, Cells, Floats, Ints, Spec
 from rramhil.job.file import JobFile
 from rramhil.job.result import Interval
 from rramhil.mapping import filled, map_network
@@ -26,7 +27,10 @@ from rramhil.verify import Target
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A network and its data: what a run needs before it connects to anything."""
+    """A network and its data: what a run needs before it connects to anything.
+
+    `rows`: row tables by layer, `teacher`: the network as it was trained, where rows were merged.
+    """
 
     network: Network
     splits: Splits
@@ -34,6 +38,8 @@ class Material:
     calibration: Images
     validation: Images
     test: Images
+    rows: Mapping[str, Ints] = field(default_factory=dict)
+    teacher: Network | None = None
 
     @classmethod
     def load(cls, job: JobFile) -> Material:
@@ -66,6 +72,7 @@ class Subject:
     def __init__(self, material: Material, job: JobFile, spec: Spec) -> None:
         """Place the weights on a die of `spec`. Raises `Refused` when they do not fit."""
         self.network = material.network
+        self.trained = material.teacher or material.network
         self.splits = material.splits
         self.train = material.train
         self.calibration = material.calibration
@@ -79,6 +86,7 @@ class Subject:
             job.mapping.as_scheme(),
             percentile=job.mapping.percentile,
             scale_per_column=job.mapping.scale == "column",
+            rows=material.rows,
         )
 
     @property
@@ -102,7 +110,7 @@ class Subject:
     @cached_property
     def teacher(self) -> float:
         """Test accuracy of the network in floating point."""
-        return accuracy_of(self.network, self.test)
+        return accuracy_of(self.trained, self.test)
 
     @cached_property
     def ideal(self) -> float:

@@ -9,7 +9,6 @@ depends on the order of the rows; that is what `rramhil.mapping.reorder` changes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
@@ -89,53 +88,74 @@ class Conversions:
     """The conversions of some input vectors on a block of rows, whatever the order of its rows.
 
     `inputs` (vectors, rows): unsigned codes. `cells` (rows, columns): what each cell adds to a
-    sum, in codes (siemens over siemens per code). Raises ValueError for inputs that are negative or
-    of another number of rows.
+    sum, in codes (siemens over siemens per code). `readout` (columns, outputs): how the host adds
+    up columns, the difference of pairs for one; `compared` takes from it what all outputs have in
+    common, where only their order matters (the last layer). Raises ValueError for inputs that are
+    negative and for shapes that do not fit.
     """
 
     inputs: Ints
     cells: Floats
+    readout: Floats
     conversion: Conversion
+    compared: bool = False
 
     def __post_init__(self) -> None:
-        if self.inputs.ndim != 2 or self.inputs.shape[1] != self.cells.shape[0]:
+        rows, columns = self.cells.shape
+        if self.inputs.ndim != 2 or self.inputs.shape[1] != rows or not len(self.inputs):
             raise ValueError(
-                f"inputs of shape {self.inputs.shape} do not fit {self.cells.shape[0]} rows; give "
-                "a code for each row"
+                f"inputs of shape {self.inputs.shape} do not fit {rows} rows; give some vectors "
+                "with a code for each row"
             )
-        if self.inputs.size and self.inputs.min() < 0:
-            raise ValueError("input codes are unsigned; shift the inputs or map another layer")
+        if self.inputs.min() < 0 or self.cells.min() < 0:
+            raise ValueError("input codes and conductances are unsigned; shift them first")
+        if len(self.readout) != columns:
+            raise ValueError(f"a readout of {len(self.readout)} columns does not fit {columns}")
+
+    @property
+    def input_bits(self) -> int:
+        """Bits that go in one after the other."""
+        return max(int(self.inputs.max()).bit_length(), 1)
 
     @cached_property
     def bits(self) -> NDArray[np.bool_]:
         """Input bits (vectors x bits, rows), the lowest bit first within each vector."""
-        count = max(int(self.inputs.max(initial=0)).bit_length(), 1)
-        shifted = self.inputs[:, None, :] >> np.arange(count)[None, :, None]
+        shifted = self.inputs[:, None, :] >> np.arange(self.input_bits)[None, :, None]
         return np.ascontiguousarray((shifted & 1).astype(bool).reshape(-1, self.inputs.shape[1]))
+
+    @cached_property
+    def bit_weights(self) -> Floats:
+        """What each row of `bits` counts, a power of two."""
+        return np.tile(2.0 ** np.arange(self.input_bits), len(self.inputs))
+
+    @cached_property
+    def counts(self) -> Ints:
+        """Conversions of each row of `bits`."""
+        return np.asarray(-(-self.bits.sum(1) // self.conversion.rows_at_once), dtype=np.int64)
+
+    @cached_property
+    def line(self) -> Ints:
+        """The row of `bits` that each conversion belongs to."""
+        return np.repeat(np.arange(self.counts.size), self.counts)
 
     @cached_property
     def _starts(self) -> Ints:
         """Where each conversion begins among all non-zero bits, in the order vector, bit, rank."""
         filled = self.bits.sum(1)
-        ends = np.cumsum(filled)
-        return np.concatenate(
-            [
-                np.arange(end - count, end, self.conversion.rows_at_once)
-                for end, count in zip(ends, filled, strict=True)
-            ]
-        ).astype(np.int64)
+        rank = np.arange(self.line.size) - (np.cumsum(self.counts) - self.counts)[self.line]
+        begins = (np.cumsum(filled) - filled)[self.line]
+        return np.asarray(begins + rank * self.conversion.rows_at_once, dtype=np.int64)
 
     @cached_property
-    def _lines(self) -> Ints:
-        """The row of `bits` that each conversion belongs to."""
-        counts = -(-self.bits.sum(1) // self.conversion.rows_at_once)
-        return np.repeat(np.arange(counts.size), counts)
+    def _first_of_vector(self) -> Ints:
+        """The first conversion of each vector that has any."""
+        vector = self.line // self.input_bits
+        return np.flatnonzero(np.diff(vector, prepend=-1))
 
     @cached_property
-    def bit_weights(self) -> Floats:
-        """What each row of `bits` counts, a power of two."""
-        count = max(int(self.inputs.max(initial=0)).bit_length(), 1)
-        return np.asarray(2.0 ** (np.arange(len(self.bits)) % count))
+    def _weights(self) -> NDArray[np.float32]:
+        """What a code of each conversion counts, (conversions, 1)."""
+        return self.bit_weights[self.line, None].astype(np.float32)
 
     @cached_property
     def _sixteenths(self) -> NDArray[np.uint16]:
@@ -146,32 +166,37 @@ class Conversions:
         most = np.sort(self._sixteenths, axis=0)[-self.conversion.rows_at_once :]
         return self.conversion.table(int(most.sum(0, dtype=np.int64).max()))
 
-    def rows_in_order(self, order: Ints) -> Ints:
-        """The row of each non-zero input bit, in the order in which the controller takes them."""
-        taken = np.flatnonzero(self.bits.take(order, axis=1))
-        return order[taken % order.size]
+    @cached_property
+    def _judged(self) -> NDArray[np.float32]:
+        """The readout without what is common to all outputs, if they are compared."""
+        readout = np.asarray(self.readout, dtype=np.float64)
+        if self.compared:
+            readout = readout - readout.mean(axis=1, keepdims=True)
+        return readout.astype(np.float32)
 
     def sums(self, order: Ints) -> NDArray[np.uint16]:
-        """Sums of all conversions in codes x STEPS, (conversions, columns), in this row order.
+        """Sums of all conversions in sixteenths of a code, (conversions, columns).
 
         `order` (rows,): the row that lies first, second, ...
         """
-        cells = self._sixteenths.take(self.rows_in_order(order), axis=0)
+        taken = np.flatnonzero(self.bits.take(order, axis=1)) % order.size
+        cells = self._sixteenths.take(order[taken], axis=0)
         if not len(cells):
             return cells
         return np.add.reduceat(cells, self._starts, axis=0, dtype=np.uint16)
 
-    def squared_error(self, order: Ints) -> float:
-        """Expected squared error of a product, in input code x cell code, squared.
+    def expected_error(self, order: Ints) -> float:
+        """Expected squared error of an output in this order of rows, the mean over vectors and
+        outputs, in (input code x converter code) squared.
 
-        The mean over vectors and columns of sum over conversions of 4^bit E[(code - S)^2].
+        Noise of conversions is independent, so that variances add; what a conversion errs on
+        average (a sum that is cut off, rounding) adds up before it is squared.
         """
-        return float(self._per_conversion(order) @ self.bit_weights[self._lines] ** 2) / self._products
-
-    @property
-    def _products(self) -> int:
-        return len(self.inputs) * self.cells.shape[1]
-
-    def _per_conversion(self, order: Ints) -> Floats:
+        sums = self.sums(order)
+        if not len(sums):
+            return 0.0
         mean, variance = self._table
-        return (mean**2 + variance).take(self.sums(order)).sum(1, dtype=np.float64)
+        noise = (self._weights**2 * variance.take(sums)).sum(0) @ (self._judged**2).sum(1)
+        bias = np.add.reduceat(self._weights * mean.take(sums), self._first_of_vector, axis=0)
+        outputs = len(self.inputs) * self.readout.shape[1]
+        return float(noise + np.square(bias @ self._judged).sum(dtype=np.float64)) / outputs

@@ -95,7 +95,12 @@ def merged_rows(weights: ArrayLike, inputs: ArrayLike, target: int) -> Renaming:
     or none, for weights of many values, and for inputs that do not fit.
     """
     matrix, fed = np.asarray(weights, dtype=np.float64), np.asarray(inputs, dtype=np.float64)
-    values = _checked(matrix, fed, target)
+    values = check_mergeable(matrix, target)
+    if fed.ndim != 2 or fed.shape[1] != matrix.shape[0] or not len(fed):
+        raise ValueError(
+            f"inputs of shape {fed.shape} do not fit {matrix.shape[0]} rows; give some vectors "
+            "with a number for each row"
+        )
     energy = np.square(fed).mean(axis=0)
     energy = energy + UNFED * (float(energy.mean()) or 1.0)
     apart = np.cov(fed, rowvar=False, bias=True).reshape(len(matrix), len(matrix))
@@ -110,23 +115,23 @@ def merged_rows(weights: ArrayLike, inputs: ArrayLike, target: int) -> Renaming:
     return Renaming(_by_first_use(row_of), merged, shift, error / power if power > 0 else 0.0)
 
 
-def _checked(matrix: Floats, fed: Floats, target: int) -> Floats:
-    """The values of `matrix`, ascending. Raises ValueError as `merged_rows` says."""
-    if fed.ndim != 2 or fed.shape[1] != matrix.shape[0] or not len(fed):
+def check_mergeable(weights: ArrayLike, target: int) -> Floats:
+    """The values of `weights` (rows, columns), ascending.
+
+    Raises ValueError for a target of more rows than there are, or none, and for more values than
+    an integer network has.
+    """
+    matrix = np.asarray(weights, dtype=np.float64)
+    rows = len(matrix)
+    if not 1 <= target <= rows:
         raise ValueError(
-            f"inputs of shape {fed.shape} do not fit {matrix.shape[0]} rows; give some vectors "
-            "with a number for each row"
-        )
-    if not 1 <= target <= matrix.shape[0]:
-        raise ValueError(
-            f"{matrix.shape[0]} rows cannot be merged to {target}; give a number from 1 to "
-            f"{matrix.shape[0]}"
+            f"{rows} rows cannot be merged to {target}; give a number from 1 to {rows}"
         )
     values: Floats = np.unique(matrix)
     if values.size > MOST_VALUES:
         raise ValueError(
-            f"the weights have {values.size} values, and merging is for those of an integer "
-            f"network, at most {MOST_VALUES}; share equal rows instead"
+            f"the weights have {values.size} values, and rows are merged where there are at most "
+            f'{MOST_VALUES}, as in an integer network; set "equal" to share equal rows alone'
         )
     return values
 

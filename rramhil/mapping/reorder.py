@@ -2,8 +2,8 @@
 
 The controller sums the next few rows that have a non-zero input bit (`rramhil.mapping.
 conversions`). Where the noise of a conversion grows with its sum, or sums reach the converter's
-end, it matters which rows lie near each other; the product itself does not change. With a noise
-that does not grow and no sum cut off there is nothing to gain, and the gain found is none.
+ends, it matters which rows lie near each other; the product itself does not change. With a noise
+that does not grow, and sums away from the ends, there is nothing to gain.
 
     for round_ in reorder(conversions, generator, iterations=5000):
         print(round_.iteration, round_.error)
@@ -52,16 +52,17 @@ def reorder(
     rows = conversions.cells.shape[0]
     natural = np.arange(rows)
     starts = [natural, greedy_order(conversions)]
-    errors = [conversions.squared_error(order) for order in starts]
+    errors = [conversions.expected_error(order) for order in starts]
     at = int(np.argmin(errors))
     order, error = starts[at], errors[at]
     best, least = order, error
     yield Round(0, iterations, best, least, errors[0])
     for iteration in range(1, iterations + 1 if rows > 1 else 1):
         other = _neighbour(order, generator)
-        found = conversions.squared_error(other)
+        found = conversions.expected_error(other)
         temperature = START_TEMPERATURE * errors[0] * (1 - iteration / iterations)
-        if found <= error or generator.random() < np.exp((error - found) / max(temperature, 1e-300)):
+        climb = (found - error) / max(temperature, 1e-300)
+        if climb <= 0 or generator.random() < np.exp(-climb):
             order, error = other, found
             if error < least:
                 best, least = order, error

@@ -119,7 +119,7 @@ def test_rows_of_many_values_are_not_merged_but_equal_ones_share() -> None:
         update={"network": job().network.model_copy(update={"name": "digits"})}
     )
     material = Material.load(wanted)
-    with pytest.raises(FileError, match='rows are merged where there are at most.*set "equal"'):
+    with pytest.raises(FileError, match=r'rows are merged where there are at most.*set "equal"'):
         check_rows(wanted, material)
     equal = wanted.mapping.model_copy(update={"rename": {"fc3": "equal"}})
     check_rows(wanted.model_copy(update={"mapping": equal}), material)

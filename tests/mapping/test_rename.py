@@ -92,5 +92,5 @@ def test_what_cannot_be_merged_is_refused() -> None:
         merged_rows(weights, inputs, 0)
     with pytest.raises(ValueError, match="do not fit 8 rows"):
         merged_rows(weights, inputs[:, :7], 4)
-    with pytest.raises(ValueError, match='at most 256.*set "equal"'):
+    with pytest.raises(ValueError, match=r'at most 256.*set "equal"'):
         merged_rows(np.random.default_rng(0).normal(size=(40, 10)), np.ones((3, 40)), 4)

@@ -238,7 +238,7 @@ def _physical_codes(
         unit = activation_ranges(network, material.calibration)[layer.name] / highest
         inputs = np.minimum(np.rint(inputs / (unit or 1.0)), highest).astype(np.float32)
     codes = np.zeros((len(inputs), layer.cells.shape[0]), dtype=np.int64)
-    np.add.at(codes, (slice(None), layer.row_of), inputs.astype(np.int64))
+    np.add.at(codes.T, layer.row_of, inputs.T.astype(np.int64))
     return codes
 
 

@@ -199,4 +199,5 @@ class Conversions:
         noise = (self._weights**2 * variance.take(sums)).sum(0) @ (self._judged**2).sum(1)
         bias = np.add.reduceat(self._weights * mean.take(sums), self._first_of_vector, axis=0)
         outputs = len(self.inputs) * self.readout.shape[1]
-        return float(noise + np.square(bias @ self._judged).sum(dtype=np.float64)) / outputs
+        squared = float(np.square(bias @ self._judged).sum(dtype=np.float64))
+        return (float(noise) + squared) / outputs

@@ -74,7 +74,8 @@ def test_the_expected_error_is_the_mean_of_drawn_ones(law: NoiseLaw, compared: b
 def test_reordering_lowers_the_error_also_of_inputs_that_it_did_not_see() -> None:
     law = NoiseLaw("linear", 0.25)
     random = np.random.default_rng(0)
-    cells = (random.random((40, 6)) < np.linspace(0.1, 0.9, 40)[:, None]).astype(float)
+    dense = random.permutation(np.linspace(0.1, 0.9, 40))
+    cells = (random.random((40, 6)) < dense[:, None]).astype(float)
     inputs = random.integers(0, 4, size=(400, 40)) * (random.random((400, 40)) < 0.5)
     seen, unseen = (
         Conversions(part, cells, np.eye(6), Conversion(7, 3, law))

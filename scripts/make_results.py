@@ -17,6 +17,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from results_codesign import draw_rename, draw_reorder
+
 from rramhil.report.style import REPAIRS, house_style
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -28,6 +30,7 @@ REQUIRED = {
     "range0.3_5000": ("0.3 of the range", 0.9),
 }
 Rows = dict[str, dict[str, Any]]
+DRAWN = {"rename": draw_rename, "reorder": draw_reorder}
 
 
 def main() -> None:
@@ -43,6 +46,8 @@ def main() -> None:
             raise SystemExit(f"error: docs/results.md has no table {path.stem!r}; add its markers")
         if path.stem == "recovery_curves":
             draw_curves(rows)
+        if path.stem in DRAWN:
+            DRAWN[path.stem](rows, DOCS / "images")
     page.write_text(text, "utf-8")
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-
 from results_codesign import draw_rename, draw_reorder
 
 from rramhil.report.style import REPAIRS, house_style

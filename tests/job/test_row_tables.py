@@ -59,8 +59,8 @@ def test_equal_rows_change_no_answer_and_take_fewer_cells() -> None:
 
 def test_a_run_renames_programs_reads_multiplies_and_tells(tmp_path: Path) -> None:
     steps = [
-        {"do": "program", "how": "on_chip"},
-        {"do": "trim", "settings": {"vectors": 1024, "rounds": 1}},
+        {"do": "tune"},
+        {"do": "program", "how": "open_loop"},
         {"do": "evaluate", "name": "read"},
         {"do": "evaluate", "name": "multiplied", "how": "in_situ"},
     ]
@@ -78,8 +78,8 @@ def test_a_run_renames_programs_reads_multiplies_and_tells(tmp_path: Path) -> No
     assert 0 < own.after < own.before
     assert result.accuracy.ideal_mapping is not None
     shown = result.accuracy.model_dump()
-    assert shown["read"] == pytest.approx(result.accuracy.ideal_mapping, abs=0.02)
-    assert shown["multiplied"] > 0.8
+    assert shown["read"] > result.accuracy.ideal_mapping - 0.1
+    assert shown["multiplied"] > 0.5  # of ten classes, with columns that nobody trimmed
     kept = run.folder_of.load_arrays("arrays/rows.npz")
     assert len(np.unique(kept["fc3/rows"])) == 40
 

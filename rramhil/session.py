@@ -22,6 +22,7 @@ from rramhil.ledger import LedgerReader
 from rramhil.versions import versions
 
 if TYPE_CHECKING:
+    from rramhil.job.row_tables import Arrangement
     from rramhil.job.subject import Material, Subject
     from rramhil.job.work import Work
 
@@ -64,7 +65,7 @@ class Session:
     def carry_out(self, material: Material, watch: Watch, should_stop: ShouldStop) -> None:
         """Prepare, then the steps that are open, until done or asked to stop."""
         preflight(self.job, self.device.spec)
-        work = self._prepare(material)
+        work = self._prepare(self._arranged(material, watch))
         for record, step in zip(self.result.steps, self.job.steps, strict=True):
             if record.outcome == "finished":
                 continue
@@ -72,6 +73,31 @@ class Session:
                 self._report(record)
             elif not self._step(work, record, step, watch, should_stop):
                 return
+
+    def _arranged(self, material: Material, watch: Watch) -> Material:
+        """`material` with the rows of its layers renamed and reordered, where the job asks."""
+        from rramhil.job.row_tables import arrange, restored
+
+        mapping = self.job.mapping
+        if not mapping.rename and mapping.reorder is None:
+            return material
+        kept = "arrays/rows.npz"
+        if (self.folder.path / kept).exists():
+            return restored(material, self.folder.load_arrays(kept)).material(material)
+        arranging = arrange(material, self.job, self.device.spec)
+        while True:
+            try:
+                tick = next(arranging)
+            except StopIteration as done:
+                arrangement: Arrangement = done.value
+                break
+            total = len(self.result.steps)
+            watch(Progress(0, total, "prepare", tick.done, tick.total, tick.text))
+        self.result.rows = arrangement.told
+        self.folder.save_arrays("rows", arrangement.as_arrays())
+        tables = {name: table.tolist() for name, table in arrangement.rows.items()}
+        self.device.ledger.note("rows", {"tables": tables})
+        return arrangement.material(material)
 
     def _prepare(self, material: Material) -> Work:
         from rramhil.job.steps import remember

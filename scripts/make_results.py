@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from results_codesign import draw_rename, draw_reorder
 
 from rramhil.report.style import REPAIRS, house_style
 
@@ -28,6 +29,7 @@ REQUIRED = {
     "range0.3_5000": ("0.3 of the range", 0.9),
 }
 Rows = dict[str, dict[str, Any]]
+DRAWN = {"rename": draw_rename, "reorder": draw_reorder}
 
 
 def main() -> None:
@@ -45,6 +47,8 @@ def main() -> None:
             draw_curves(rows)
         if path.stem == "placement":
             draw_placement(rows)
+        if path.stem in DRAWN:
+            DRAWN[path.stem](rows, DOCS / "images")
     page.write_text(text, "utf-8")
 
 

@@ -15,6 +15,7 @@ from rramhil.job.recoveries import Recover, RecoverLowRank, Recovery
 from rramhil.job.step import NAME, Compensate, Delay, Passes, StepSettings, refuse_keys
 from rramhil.job.timing import TimingTable
 from rramhil.mapping import SCHEMES, Levels, Scheme, find_scheme
+from rramhil.mapping.conversions import LawName
 from rramhil.schema import FileError, Siemens, Strict, check, read_toml
 from rramhil.trim import TrimSettings
 from rramhil.tune import Forming
@@ -55,6 +56,21 @@ class DataTable(Strict):
     folder: str | None = None
 
 
+class ReorderTable(Strict):
+    """[mapping] reorder: the noise of a conversion in codes at a sum of S codes, and the search.
+
+    `noise`: constant (strength), sqrt (strength x sqrt S) or linear (strength x S); `floor` is
+    added in squares. `layers`: all by default.
+    """
+
+    noise: LawName = "sqrt"
+    strength: float = Field(0.1, ge=0, le=10)
+    floor: float = Field(0.05, ge=0, le=10)
+    iterations: int = Field(3000, ge=1, le=1_000_000)
+    images: int = Field(200, ge=1, le=5000)
+    layers: list[str] | None = Field(None, min_length=1)
+
+
 class MappingTable(Strict):
     """[mapping]: how weights become conductances."""
 
@@ -67,6 +83,10 @@ class MappingTable(Strict):
     percentile: float = Field(99.5, gt=50, le=100, description="of |w|: clipped beyond")
     scale: Literal["layer", "column"] = "layer"
     around_faults: bool = Field(False, description="place rows and columns by what a scan finds")
+    rename: dict[str, Literal["equal"] | Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, description="by layer: equal, or so many rows at most"
+    )
+    reorder: ReorderTable | None = None
 
     def as_levels(self) -> Levels:
         """The levels with their windows. Raises ValueError when they overlap."""

@@ -35,6 +35,7 @@ from rramhil.job.recoveries import (
     RecoverRSA,
     RecoverRVW,
 )
+from rramhil.job.row_tables import check_reorder
 from rramhil.job.stressing import check_stress
 from rramhil.trim import check_trim
 from rramhil.units import show
@@ -51,6 +52,7 @@ def preflight(job: JobFile, spec: Spec) -> None:
     """
     limits = _Limits(spec)
     _check_levels(job, limits)
+    check_reorder(job, spec)
     if any(step.host_pulses for step in job.steps):
         _check_bias(job.writing, limits)
     for name, step in zip(job.step_names(), job.steps, strict=True):

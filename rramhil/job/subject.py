@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rramhil.device import Bools, Cells, Floats, Refused, Spec
+from rramhil.device import Bools, Cells, Floats, Ints, Refused, Spec
 from rramhil.job.file import JobFile
 from rramhil.job.result import Interval
 from rramhil.mapping import Block, MappedNetwork, filled, map_network
@@ -28,7 +28,10 @@ from rramhil.verify import Target
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A network and its data: what a run needs before it connects to anything."""
+    """A network and its data: what a run needs before it connects to anything.
+
+    `rows`: row tables by layer, `teacher`: the network as it was trained, where rows were merged.
+    """
 
     network: Network
     splits: Splits
@@ -36,6 +39,8 @@ class Material:
     calibration: Images
     validation: Images
     test: Images
+    rows: Mapping[str, Ints] = field(default_factory=dict)
+    teacher: Network | None = None
 
     @classmethod
     def load(cls, job: JobFile) -> Material:
@@ -108,6 +113,7 @@ class Subject:
         self._material, self._job, self._spec = material, job, spec
         self.provisional = job.mapping.is_decided_by_scan and decision is None
         self.network = material.network
+        self.trained = material.teacher or material.network
         self.splits = material.splits
         self.train = material.train
         self.calibration = material.calibration
@@ -152,6 +158,7 @@ class Subject:
             mapping.as_scheme(scheme),
             percentile=mapping.percentile,
             scale_per_column=mapping.scale == "column",
+            rows=self._material.rows,
         )
 
     def _beside_barred(self) -> tuple[Block, ...]:
@@ -198,7 +205,7 @@ class Subject:
     @cached_property
     def teacher(self) -> float:
         """Test accuracy of the network in floating point."""
-        return accuracy_of(self.network, self.test)
+        return accuracy_of(self.trained, self.test)
 
     @cached_property
     def ideal(self) -> float:

@@ -86,7 +86,7 @@ def array_product(
     def some(layer: Layer, inputs: Tensor) -> Tensor:
         own, unit = cells[layer.name], _unit(layer, ranges, highest)
         codes = _codes(layer, inputs.numpy(), unit, highest)
-        sums = physical_sums(own, codes, product, highest, highest)
+        sums = physical_sums(own, codes, product, layer.input_codes or highest, highest)
         sums *= per_code
         outputs = weighted(own, sums, codes) * (own.scale * unit).astype(np.float32)
         return _as_maps(layer, torch.from_numpy(outputs), inputs)

@@ -80,6 +80,7 @@ def _sections(contents: Contents) -> Iterator[Element]:
     states = states_of(contents, layout) if layout is not None else []
     shown = states if len(states) <= _MOST_STATES else [states[0], *states[1 - _MOST_STATES :]]
     yield _accuracy(contents)
+    yield from _section("rows", "Rows", tables.rows_part(contents.result))
     if layout is not None:
         yield _cells(layout, shown)
     yield from _section("repair", "Repair", _repair(contents))

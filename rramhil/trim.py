@@ -11,9 +11,9 @@ the column's references; `trim_tile` chooses the tile where a die has several.
 A code is coarse, but the sums of random rows are not: they act as dither, so that a fit resolves
 a small part of a code.
 
-What a code should stand for is the caller's to say (`Aim`). By itself it is its share of the full
-scale. Of cells at two levels it can be one cell at the high one: low cells conduct too, and high ones
-relax, so that sums of seven rows otherwise lie between codes, where noise decides (see `counting`).
+What a code should stand for is the caller's to say (`Aim`): by default its share of the full scale.
+Of cells at two levels it can be one high cell: low cells conduct too, and high ones relax, so that
+sums of seven rows otherwise lie between codes, where noise decides (see `counting`).
 """
 
 from __future__ import annotations

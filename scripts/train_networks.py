@@ -33,6 +33,7 @@ from rramhil.nn.network import (
     save_network,
 )
 from rramhil.nn.repeatable import repeatable
+from rramhil.nn.shapes import DIGITS, LENET5
 from rramhil.nn.splits import Splits, make_splits
 from rramhil.nn.train import Recipe, train
 from rramhil.nn.train_normed import NormedRecipe, NormedTraining
@@ -58,20 +59,6 @@ def resnet20() -> tuple[Layer, ...]:
             ]
     layers[-1] = layers[-1].model_copy(update={"pool": 8, "pooling": "average"})
     return (*layers, Layer(name="fc", kind="linear", inputs=64, outputs=10, relu=False))
-
-
-DIGITS = (
-    Layer(name="fc1", kind="linear", inputs=64, outputs=128),
-    Layer(name="fc2", kind="linear", inputs=128, outputs=64),
-    Layer(name="fc3", kind="linear", inputs=64, outputs=10, relu=False),
-)
-LENET5 = (
-    Layer(name="conv1", kind="convolution", inputs=1, outputs=6, kernel=5, padding=2, pool=2),
-    Layer(name="conv2", kind="convolution", inputs=6, outputs=16, kernel=5, pool=2),
-    Layer(name="fc1", kind="linear", inputs=400, outputs=120),
-    Layer(name="fc2", kind="linear", inputs=120, outputs=84),
-    Layer(name="fc3", kind="linear", inputs=84, outputs=10, relu=False),
-)
 
 
 @dataclass(frozen=True)

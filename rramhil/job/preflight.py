@@ -34,7 +34,7 @@ from rramhil.job.recoveries import (
     RecoverRVW,
 )
 from rramhil.job.stressing import check_stress
-from rramhil.trim import check_trim
+from rramhil.trim import TrimSettings, check_counts, check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
 
@@ -66,6 +66,8 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 check_on_chip(spec, job.mapping.levels, where)
             case Stress():
                 check_stress(step, spec, where)
+            case Trim(settings=TrimSettings(aim="counts")):
+                check_counts(spec, job.mapping.levels)
             case Trim():
                 check_trim(spec)
             case Characterise():

@@ -62,12 +62,15 @@ def array_product(
     product: BlockProduct,
     spec: Spec,
     batch: int = 100,
+    counted: bool = False,
 ) -> Product:
     """Each layer's products as the array itself computes them, without bias.
 
-    `ranges`: the input that a full code stands for, by layer (see `activation_ranges`). `batch`:
-    images at a time, which bounds the memory. No gradient comes through. Raises `Refused` on a
-    die without a product, and when asked for a layer whose inputs are negative.
+    `ranges`: the input that a full code stands for, by layer (see `activation_ranges`); a layer
+    of an integer network is fed its own codes as they are. `batch`: images at a time, which bounds
+    the memory. `counted`: codes are numbers of high cells (see `rramhil.trim.counting`). No
+    gradient comes through. Raises `Refused` on a die without a product, and when asked for a
+    layer whose inputs are negative, or codes beyond those of the die.
     """
     limits = spec.mvm
     if limits is None:
@@ -77,10 +80,16 @@ def array_product(
     cells = {layer.name: layer for layer in mapped.layers}
 
     def some(layer: Layer, inputs: Tensor) -> Tensor:
-        own, unit = cells[layer.name], ranges[layer.name] / highest
-        codes = _codes(layer, inputs.numpy(), unit, highest)
-        sums = physical_sums(own, codes, product, highest, highest)
-        sums *= per_code
+        own, largest = cells[layer.name], layer.input_codes or highest
+        check_input_codes(layer, spec)
+        unit = 1.0 if layer.input_codes else ranges[layer.name] / highest
+        codes = _codes(layer, inputs.numpy(), unit, largest)
+        sums = physical_sums(own, codes, product, largest, highest)
+        if counted:  # k high cells of sum(x) inputs: k H + (sum(x) - k) L
+            sums *= np.float32(own.levels.span)
+            sums += np.float32(own.levels.lowest) * codes.sum(axis=1, dtype=np.float32)[:, None]
+        else:
+            sums *= per_code
         outputs = weighted(own, sums, codes) * (own.scale * unit).astype(np.float32)
         return _as_maps(layer, torch.from_numpy(outputs), inputs)
 
@@ -88,6 +97,17 @@ def array_product(
         return torch.cat([some(layer, part) for part in torch.split(inputs.detach(), batch)])
 
     return on_array
+
+
+def check_input_codes(layer: Layer, spec: Spec) -> None:
+    """Raises `Refused` for a layer of an integer network whose codes the die does not take."""
+    assert spec.mvm is not None
+    highest = 2**spec.mvm.input_bits - 1
+    if layer.input_codes is not None and layer.input_codes > highest:
+        raise Refused(
+            f"layer {layer.name} takes codes up to {layer.input_codes}, and {spec.model} inputs up "
+            f"to {highest}; train with fewer activation bits, or evaluate from readback"
+        )
 
 
 def logits_in_situ(

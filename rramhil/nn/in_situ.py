@@ -8,7 +8,8 @@ scheme of the mapping, and bias, activation and pooling are digital:
     logits = logits_by(network, images, biased(product, network.biases))
 
 An activation above its layer's range is cut there, as a driver that saturates does it; ranges come
-from calibration images, never from the test images. How a macro reads an input code is in
+from calibration images, never from the test images. The codes of an integer network go in as they
+are. How a macro reads an input code is in
 `rramhil.device.MvmLimits`; partial sums of row blocks are added after conversion.
 """
 
@@ -45,8 +46,13 @@ def whole_tile(mvm: Callable[[int, Ints], Ints], rows: int) -> BlockProduct:
 
 
 def activation_ranges(network: Network, images: Images, batch: int = 500) -> dict[str, float]:
-    """The largest input of each layer over `images`, by its name: what a full input code is."""
+    """The largest input of each layer over `images`, by its name: what a full input code is.
+
+    For an integer network its highest input code, whatever the images.
+    """
     layers = network.card.layers
+    if network.is_integer:
+        return {layer.name: float(layer.input_codes or 0) for layer in layers}
     ranges = {layer.name: -math.inf for layer in layers}
     with torch.no_grad():
         for part in images.batches(batch):
@@ -66,11 +72,11 @@ def array_product(
 ) -> Product:
     """Each layer's products as the array itself computes them, without bias.
 
-    `ranges`: the input that a full code stands for, by layer (see `activation_ranges`); a layer
-    of an integer network is fed its own codes as they are. `batch`: images at a time, which bounds
-    the memory. `counted`: codes are numbers of high cells (see `rramhil.trim.counting`). No
-    gradient comes through. Raises `Refused` on a die without a product, and when asked for a
-    layer whose inputs are negative, or codes beyond those of the die.
+    `ranges`: the input that a full code stands for, by layer (see `activation_ranges`). `batch`:
+    images at a time, which bounds the memory. `counted`: codes are numbers of high cells (see
+    `rramhil.trim.counting`). No gradient comes through. Raises `Refused` on a die without a
+    product, and when asked for a layer whose inputs are negative or are codes that it does not
+    take.
     """
     limits = spec.mvm
     if limits is None:
@@ -78,14 +84,15 @@ def array_product(
     highest = 2**limits.input_bits - 1
     per_code = np.float32(limits.amps_per_code / spec.reading.volts)
     cells = {layer.name: layer for layer in mapped.layers}
+    if limits.row_order == "next_nonzero":
+        product = _without_empty(product)
 
     def some(layer: Layer, inputs: Tensor) -> Tensor:
-        own, largest = cells[layer.name], layer.input_codes or highest
-        check_input_codes(layer, spec)
-        unit = 1.0 if layer.input_codes else ranges[layer.name] / highest
+        own, unit = cells[layer.name], _unit(layer, ranges, highest)
+        largest = layer.input_codes or highest
         codes = _codes(layer, inputs.numpy(), unit, largest)
         sums = physical_sums(own, codes, product, largest, highest)
-        if counted:  # k high cells of sum(x) inputs: k H + (sum(x) - k) L
+        if counted:  # k high cells under inputs of sum(x): k H + (sum(x) - k) L
             sums *= np.float32(own.levels.span)
             sums += np.float32(own.levels.lowest) * codes.sum(axis=1, dtype=np.float32)[:, None]
         else:
@@ -97,17 +104,6 @@ def array_product(
         return torch.cat([some(layer, part) for part in torch.split(inputs.detach(), batch)])
 
     return on_array
-
-
-def check_input_codes(layer: Layer, spec: Spec) -> None:
-    """Raises `Refused` for a layer of an integer network whose codes the die does not take."""
-    assert spec.mvm is not None
-    highest = 2**spec.mvm.input_bits - 1
-    if layer.input_codes is not None and layer.input_codes > highest:
-        raise Refused(
-            f"layer {layer.name} takes codes up to {layer.input_codes}, and {spec.model} inputs up "
-            f"to {highest}; train with fewer activation bits, or evaluate from readback"
-        )
 
 
 def logits_in_situ(
@@ -125,6 +121,18 @@ def logits_in_situ(
     """
     products = array_product(mapped, ranges, product, spec, batch)
     return logits_by(network, images, biased(products, network.biases), batch)
+
+
+def _unit(layer: Layer, ranges: Mapping[str, float], highest: int) -> float:
+    """What one input code stands for; a code of an integer network is the code of the array."""
+    if layer.input_codes is None:
+        return ranges[layer.name] / highest
+    if layer.input_codes > highest:
+        raise Refused(
+            f"layer {layer.name} takes codes up to {layer.input_codes}, but the array those up to "
+            f"{highest}; train a network with activations of fewer bits"
+        )
+    return 1.0
 
 
 def _codes(layer: Layer, values: NDArray[np.float32], unit: float, highest: int) -> Ints:
@@ -185,6 +193,21 @@ def _of_block(block: Block, codes: Ints, product: BlockProduct) -> Ints:
     part = np.ascontiguousarray(codes if _rising(block.lines) else codes[:, lines])
     sums = product(block.tile, part, block.lines[lines], block.columns[columns])
     return sums if _rising(block.columns) else sums[:, np.argsort(columns)]
+
+
+def _without_empty(product: BlockProduct) -> BlockProduct:
+    """`product` of the vectors that have an input; the others take no conversion and give 0."""
+
+    def some(tile: int, codes: Ints, lines: Ints, columns: Ints) -> Ints:
+        given = codes.any(axis=1)
+        if given.all():
+            return product(tile, codes, lines, columns)
+        sums = np.zeros((len(codes), columns.size), dtype=np.int64)
+        if given.any():
+            sums[given] = product(tile, codes[given], lines, columns)
+        return sums
+
+    return some
 
 
 def _rising(places: Ints) -> bool:

@@ -137,7 +137,7 @@ def unpacked(
 def _checked(
     stored: safe_open, key: str, kind: torch.dtype, shape: tuple[int, ...], source: str
 ) -> Tensor:
-    tensor: Tensor = stored.get_tensor(key)
+    tensor: Tensor = stored.get_tensor(key)  # type: ignore[no-untyped-call]
     if tuple(tensor.shape) != shape or tensor.dtype != kind:
         raise FileError(
             f"{source}: {key} is {tensor.dtype} of shape {tuple(tensor.shape)}, but its card says "

@@ -22,12 +22,15 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional
 
+from rramhil.device import Ints
+from rramhil.mapping import Levels, TwoColumn
 from rramhil.nn.augment import moved_images
 from rramhil.nn.data import DataSet, data_names
 from rramhil.nn.integer import check_exact, cut, folded, raw_codes
 from rramhil.nn.layers import Layer, check_codes, coded, product_of, shapes
-from rramhil.nn.network import Card, Images, Matrices, Network, accuracy_of
+from rramhil.nn.network import Card, Images, Matrices, Network, accuracy_of, images_of
 from rramhil.nn.shapes import SHAPES
+from rramhil.nn.splits import Splits
 from rramhil.nn.ternary import THRESHOLD
 from rramhil.schema import Strict
 from rramhil.words import nearest
@@ -66,7 +69,9 @@ class IntegerSettings(Strict):
         if self.layers is None and self.network not in SHAPES:
             raise ValueError(f"there is no network {self.network!r}{nearest(self.network, SHAPES)}")
         if self.data not in data_names():
-            raise ValueError(f"there is no data set {self.data!r}{nearest(self.data, data_names())}")
+            raise ValueError(
+                f"there is no data set {self.data!r}{nearest(self.data, data_names())}"
+            )
         for layer in self.integer_layers():
             check_exact(layer, LARGEST[self.weights])
         return self
@@ -124,7 +129,9 @@ class IntegerTraining:
         self.best_epoch = 0
         self._loss = 0.0
         generator = torch.Generator().manual_seed(settings.seed)
-        self._latent, self._scales, self._biases = {}, {}, {}
+        self._latent: Matrices = {}
+        self._scales: Matrices = {}
+        self._biases: Matrices = {}
         for layer in self.layers:
             latent = 0.6 * torch.rand(layer.rows, layer.outputs, generator=generator) - 0.3
             count = 1 if layer.codes is None else layer.outputs
@@ -141,10 +148,14 @@ class IntegerTraining:
         settings = self.settings
         batches = math.ceil(len(images) / settings.batch)
         steps = batches * settings.epochs
+        order: Ints | None = None
         while self.done < steps:
             epoch, number = divmod(self.done, batches)
-            order = np.random.default_rng([settings.seed, epoch]).permutation(len(images))
-            chosen = torch.from_numpy(order[number * settings.batch : (number + 1) * settings.batch])
+            if number == 0 or order is None:
+                order = np.random.default_rng([settings.seed, epoch]).permutation(len(images))
+            chosen = torch.from_numpy(
+                order[number * settings.batch : (number + 1) * settings.batch]
+            )
             pixels = self._moved(images.pixels[chosen])
             for group in self._optimiser.param_groups:
                 cosine = 0.5 * (1 + math.cos(math.pi * self.done / steps))
@@ -313,6 +324,27 @@ def card_of(settings: IntegerSettings, data: DataSet, name: str) -> Card:
         accuracy={},
         full_scale=data.full_scale,
     )
+
+
+def measured(network: Network, data: DataSet, splits: Splits) -> dict[str, float]:
+    """Shares of validation and test images that are right: read the test images once.
+
+    `teacher` is the network as it is; `ideal_mapping` that of its weights on the fewest levels of
+    two columns that hold them, which is the same unless the mapping is wrong.
+    """
+    largest = max(int(weight.abs().max()) for weight in network.weights.values())
+    levels = Levels(largest + 1, lowest=1e-6, highest=40e-6, tolerance=1e-9)
+    columns = TwoColumn()
+    ideal = {}
+    for name, weight in network.matrices().items():
+        held = columns.decode(columns.encode(weight / largest, levels), levels)
+        ideal[name] = torch.from_numpy(np.asarray(largest * held, dtype=np.float32))
+    accuracy = {}
+    for name, indices in (("validation", splits.validation), ("test", splits.test)):
+        images = images_of(data, indices)
+        accuracy[f"teacher_{name}"] = round(accuracy_of(network, images), 6)
+        accuracy[f"ideal_mapping_{name}"] = round(accuracy_of(network, images, ideal), 6)
+    return accuracy
 
 
 def _with_value(value: Tensor, smooth: Tensor) -> Tensor:

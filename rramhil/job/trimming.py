@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rramhil.column_fit import ColumnFit
-from rramhil.device import Floats
 from rramhil.job.file import Trim
 from rramhil.job.work import Tick, Ticks, Work
-from rramhil.trim import Aim, TrimRound, counting, read_tile, trim_tile
+from rramhil.trim import TrimRound, counting, read_tile, trim_tile
 
 
 def trim(work: Work, step: Trim, generator: np.random.Generator) -> Ticks:
@@ -27,7 +26,10 @@ def trim(work: Work, step: Trim, generator: np.random.Generator) -> Ticks:
         done = place * each
         yield Tick(done, total, f"reading tile {tile}")
         siemens = read_tile(work.device, tile, step.settings.reads)
-        aim = _counts(work, tile, siemens) if step.settings.aim == "counts" else None
+        aim = None
+        if step.settings.aim == "counts":
+            high, blocks = work.subject.mapped.high_cells(tile, work.device.spec)
+            aim = counting(work.device.spec, siemens, high, blocks)
         for round_ in trim_tile(work.device, tile, siemens, step.settings, generator, aim):
             rounds.append(round_)
             text = (
@@ -58,22 +60,6 @@ def trim(work: Work, step: Trim, generator: np.random.Generator) -> Ticks:
         "offset": after.offset,
         "measured": after.measured,
     }
-
-
-def _counts(work: Work, tile: int, siemens: Floats) -> Aim:
-    """Counts of the mapped cells of `tile` that should be at the higher level."""
-    mapped, spec = work.subject.mapped, work.device.spec
-    per_tile = spec.rows * spec.cols
-    cells = mapped.cells[mapped.siemens > mapped.levels.middle]
-    high = np.zeros(per_tile, dtype=bool)
-    high[cells[cells // per_tile == tile] - tile * per_tile] = True
-    blocks = [
-        (block.lines, block.columns)
-        for layer in mapped.layers
-        for block in layer.blocks
-        if block.tile == tile
-    ]
-    return counting(spec, siemens, high.reshape(spec.rows, spec.cols), blocks)
 
 
 def _together(rounds: list[TrimRound]) -> ColumnFit:

@@ -74,6 +74,7 @@ class Session:
                 return
 
     def _prepare(self, material: Material) -> Work:
+        from rramhil.job.estimating import estimates_of
         from rramhil.job.steps import remember
         from rramhil.job.subject import Subject, wilson
         from rramhil.job.work import Work
@@ -89,6 +90,8 @@ class Session:
             for name in ("teacher", "ideal_mapping"):
                 share = getattr(result.accuracy, name)
                 result.intervals[name] = wilson(share, len(subject.test))
+            if self.device.spec.mvm is not None and self.job.is_in_situ:
+                result.estimates = estimates_of(subject, self.device.spec)
             loss = 100 * (subject.teacher - subject.ideal)
             if loss > 1:
                 result.warnings.append(

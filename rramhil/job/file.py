@@ -322,6 +322,14 @@ class JobFile(Strict):
                 )
         return self
 
+    @property
+    def is_in_situ(self) -> bool:
+        """Whether a step lets the array compute products."""
+        return any(
+            getattr(step, "products", None) == "array" or getattr(step, "how", None) == "in_situ"
+            for step in self.steps
+        )
+
     def repairs(self) -> dict[str, str]:
         """The method of each recovery step, by the step's name."""
         named = zip(self.step_names(), self.steps, strict=True)

@@ -153,6 +153,23 @@ def _codes(layer: Layer, values: NDArray[np.float32], unit: float, highest: int)
     return unrolled
 
 
+def fed_codes(
+    layer: Layer, own: MappedLayer, inputs: Tensor, ranges: Mapping[str, float], spec: Spec
+) -> Ints:
+    """Every input vector that the products of a layer take, (vectors, physical rows).
+
+    One for each product, or one for each of its shots (see `physical_sums`). Raises as
+    `array_product` does.
+    """
+    assert spec.mvm is not None
+    highest = 2**spec.mvm.input_bits - 1
+    largest = layer.input_codes or highest
+    codes = _codes(layer, inputs.numpy(), _unit(layer, ranges, highest), largest)
+    return np.concatenate(
+        [fed(codes, own.row_of, shot) for shot in shots(own.row_of, largest, highest)]
+    )
+
+
 def physical_sums(
     layer: MappedLayer, codes: Ints, product: BlockProduct, largest: int, highest: int
 ) -> NDArray[np.float32]:

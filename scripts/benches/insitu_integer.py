@@ -65,7 +65,7 @@ def rows(seed: int, quick: bool, scale: Scale) -> Iterator[Row]:
     count = None if quick else int(os.environ.get("RRAMHIL_BENCH_IMAGES", "10000"))
     dies = scale.dies or (1 if quick else ENOUGH)
     cases = CASES[:2] if quick else CASES
-    jobs = [(network, case, seed + die, count) for die in range(dies) for case in cases]
+    jobs = [(network, case, seed + die, count) for case in cases for die in range(dies)]
     found = list(_carry_out(jobs, scale))
     exact = found[0][1]["exact"]
     yield Row(f"{network} exact", 100 * exact, "percent", None, 1)
@@ -114,7 +114,7 @@ def _accuracies(name: str, case: Case, die_number: int, count: int | None) -> di
     from rramhil.nn.in_situ import activation_ranges, array_product
     from rramhil.nn.network import accuracy_by, accuracy_of
     from rramhil.recover.closed_form import Ridge, fit, start_parameters
-    from rramhil.recover.masks import ranked_mask
+    from rramhil.recover.masks import random_mask
     from rramhil.recover.on_array import by_array
     from rramhil.recover.places import Biases, ColumnGains, corrected, from_readback
 
@@ -125,8 +125,7 @@ def _accuracies(name: str, case: Case, die_number: int, count: int | None) -> di
     ranges = activation_ranges(network, learn)
     products = array_product(mapped, ranges, die.mvm_block, die.spec, counted=True)
     in_situ = by_array(array, products)
-    scores = {layer: np.zeros(tuple(w.shape)) for layer, w in network.weights.items()}
-    mask = ranked_mask(scores, 0)
+    mask = random_mask(network.weights, 0, np.random.default_rng(0))
     parameters = start_parameters(network, array, mask)
     for _ in fit(network, array, mask, learn, Ridge(), parameters, products):
         pass

@@ -13,7 +13,15 @@ from rramhil.device import Kind, Pulse, Refused
 from rramhil.job.file import load_job
 from rramhil.ledger import LedgerReader
 from rramhil.run import Run
-from rramhil.trim import TrimSettings, check_trim, read_tile, trim_tile
+from rramhil.trim import (
+    Aim,
+    TrimSettings,
+    check_counts,
+    check_trim,
+    counting,
+    read_tile,
+    trim_tile,
+)
 from rramhil_drivers.emulator.die import EmulatedDie
 
 FAST = TrimSettings(vectors=4096, rounds=2, reads=2)
@@ -105,3 +113,40 @@ def test_the_step_trims_reports_and_is_recorded(tmp_path) -> None:  # type: igno
     with LedgerReader(run.result.ledger) as reader:
         knobs = {row.data["knob"] for row in reader.rows(run.run, ops=("adjust",)) if row.data}
     assert knobs == {"trim_tile", "column_gain", "column_offset"}
+
+
+def test_a_trim_to_counts_makes_codes_the_numbers_of_high_cells() -> None:
+    """Low cells of 24 uS make 7 rows read almost one code; high ones of 170 uS are no whole code."""
+    die = open_device("emulator:40nm?tiles=1&die=3&converter_noise=0.5")
+    assert isinstance(die, EmulatedDie)
+    rng = np.random.default_rng(1)
+    high = rng.random((256, 256)) < 0.5
+    siemens = np.where(high, 170e-6, 24e-6)
+    die._cells.written[:] = siemens.reshape(-1)
+    die._products.forget()
+    lines, columns = np.arange(64), np.arange(256)
+    aim = counting(die.spec, siemens, high, [(lines, columns)])
+    np.testing.assert_allclose(aim.gain, 200 / 146)
+    np.testing.assert_allclose(aim.offset, -7 * 24 / 146)
+    inputs = np.zeros((300, 256), dtype=np.int64)
+    inputs[np.arange(300)[:, None], rng.random((300, 64)).argsort(axis=1)[:, :7]] = 1
+    true = inputs @ high
+
+    def wrong(aim: Aim | None) -> float:
+        for last in trim_tile(die, 0, siemens, FAST, np.random.default_rng(2), aim):
+            pass
+        assert last.fit.gain_cv < 0.03
+        assert abs(float(np.median(last.fit.gain)) - 1) < 0.02
+        return float(np.mean(die.mvm(0, inputs) != true))
+
+    assert wrong(None) > 0.3
+    assert wrong(aim) < 0.03
+
+
+def test_counts_are_refused_where_a_conversion_cannot_count() -> None:
+    with open_device("emulator:40nm") as die:
+        check_counts(die.spec, 2)
+        with pytest.raises(Refused, match="at 2 levels, and .mapping. has 4; set levels = 2"):
+            check_counts(die.spec, 4)
+    with open_device("emulator:wide") as die, pytest.raises(Refused, match="cannot count cells"):
+        check_counts(die.spec, 2)

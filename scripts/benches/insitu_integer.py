@@ -3,14 +3,15 @@
     scripts/bench insitu_integer [--quick] [--seed N] [--dies N] [--workers N] [--keep FOLDER]
 
 Each die is written by the macro's own write-verify, its columns are trimmed to count high cells
-(`aim = "counts"`), then a digital gain and offset of each column are fitted to products measured on
-128 training images (the closed form without sparse entries). Loss: points of accuracy under the
+(`aim = "counts"`), then a digital gain and offset of each column are fitted to products measured
+on 128 training images (the closed form without sparse entries). Loss: points of accuracy under the
 same integer network computed exactly, on the same test images. `trimmed` is without the digital
 numbers. Faults are off but in the rows that name a share of stuck cells, two of three in LRS.
 
-The write-verify takes 4,096 cells at once here where the preset takes 32: that changes what it takes
-of device time and of this machine's, and no law of a cell. One network and its images are fixed: the
-interval is over dies.
+The write-verify takes 4,096 cells at once here where the preset takes 32: that changes what it
+takes of device time and of this machine's, and no law of a cell. One network and its images are
+fixed: the interval is over dies. RRAMHIL_BENCH_NETWORK and RRAMHIL_BENCH_IMAGES name another
+network, and how many test images, drawn once, are looked at.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ def _written(network: Any, case: Case, die_number: int) -> tuple[Any, Any]:
 
 
 def _chip_text() -> str:
-    """The preset 40nm with `AT_ONCE` cells at once in its write-verify, and nothing else changed."""
+    """The preset 40nm with `AT_ONCE` cells at once in its write-verify, else unchanged."""
     from importlib.resources import files
 
     text = (files("rramhil_fixtures") / "chips" / "40nm.toml").read_text("utf-8")

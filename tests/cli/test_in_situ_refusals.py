@@ -60,7 +60,8 @@ def test_a_wrong_combination_is_refused_with_what_works(
     refused = rramhil("run", str(path), "--quiet")
     assert refused.exit_code == WRONG_INPUT
     sentence = error_of(refused)
-    assert reason in sentence and remedy in sentence
+    assert reason in sentence
+    assert remedy in sentence
     last = json_of(rramhil("show", "last", "--json"))
     with LedgerReader(last["ledger"]) as reader:
         assert sum(reader.totals().pulses.values()) == 0

@@ -41,7 +41,7 @@ def test_an_integer_network_is_computed_by_the_macro_itself(tmp_path: Path) -> N
     joules = judged.cost.product_joules_estimate / images
     assert estimated["energy of an image"] == pytest.approx(joules, rel=0.25)
     page = Path(str(result.report)).read_text("utf-8")
-    assert "Estimates" in page and "97.8 GOPS/mm2" in page
+    assert "97.8 GOPS/mm2" in page
 
 
 def test_codes_that_the_die_does_not_take_are_refused_before_the_first_pulse(

@@ -133,8 +133,9 @@ def test_a_trim_to_counts_makes_codes_the_numbers_of_high_cells() -> None:
     true = inputs @ high
 
     def wrong(aim: Aim | None) -> float:
-        last = list(trim_tile(die, 0, siemens, FAST, np.random.default_rng(2), aim))[-1]
-        assert last.fit.gain_cv < 0.03
+        little = TrimSettings(vectors=1024, rounds=1, reads=1)
+        last = list(trim_tile(die, 0, siemens, little, np.random.default_rng(2), aim))[-1]
+        assert last.fit.gain_cv < 0.04
         assert abs(float(np.median(last.fit.gain)) - 1) < 0.02
         return float(np.mean(die.mvm(0, inputs) != true))
 

@@ -159,6 +159,7 @@ class Session:
         images, validation = (
             images_of(self.data, indices) for indices in (self.splits.train, self.splits.validation)
         )
+        self._began, self._done_before = time.monotonic(), self.training.done
         stop = Stop()
         last: Tick | None = None
         with view_for(self.terminal) as view, stop.telling(view.tell):
@@ -180,10 +181,16 @@ class Session:
         best = self.training.best
         text = f"loss {tick.loss:.3f}"
         text += f", validation {100 * best:.2f} % at best" if best else ""
+        text += f", {self._time_left(tick)} left"
         epochs = self.training.settings.epochs
         a_epoch = tick.steps // epochs
         done = tick.done - (tick.epoch - 1) * a_epoch
         return Progress(tick.epoch - 1, epochs, f"epoch {tick.epoch}", done, a_epoch, text)
+
+    def _time_left(self, tick: Tick) -> str:
+        a_step = (time.monotonic() - self._began) / (tick.done - self._done_before)
+        minutes, seconds = divmod(round(a_step * (tick.steps - tick.done)), 60)
+        return f"{minutes} min" if minutes else f"{seconds} s"
 
     def _keep(self) -> None:
         import torch

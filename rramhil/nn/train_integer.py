@@ -133,7 +133,9 @@ class IntegerTraining:
         self._scales: Matrices = {}
         self._biases: Matrices = {}
         for layer in self.layers:
-            latent = 0.6 * torch.rand(layer.rows, layer.outputs, generator=generator) - 0.3
+            reach = 0.3 if settings.weights in ("1", "ternary") else 0.9
+            random = torch.rand(layer.rows, layer.outputs, generator=generator)
+            latent = 2 * reach * random - reach
             count = 1 if layer.codes is None else layer.outputs
             unit = self._first_scale(layer, latent)
             start = 0.0 if layer.codes is None else 0.5

@@ -71,7 +71,7 @@ def activity_of(layer: MappedLayer, codes: Ints, spec: Spec) -> Activity:
 
     A conversion is counted as the ledger counts it (`rramhil.ledger.tally.conversions`).
     """
-    limits = _products(spec)
+    limits = product_limits(spec)
     counted, summed = [], 0.0
     for block in layer.blocks:
         part = codes[:, block.row : block.row + block.rows].astype(np.int64)
@@ -91,7 +91,7 @@ def estimate(
 
     Raises `Refused` on a die without a product.
     """
-    limits, periphery = _products(spec), periphery or Periphery()
+    limits, periphery = product_limits(spec), periphery or Periphery()
     yield from _sizes(mapped, spec)
     yield from _areas(mapped, spec, limits, periphery)
     total = _Work.of(mapped, activity, images)
@@ -278,7 +278,8 @@ def _programming(mapped: MappedNetwork, spec: Spec) -> Iterator[Quantity]:
     )
 
 
-def _products(spec: Spec) -> MvmLimits:
+def product_limits(spec: Spec) -> MvmLimits:
+    """What a die of `spec` multiplies with. Raises `Refused` where it does not."""
     if spec.mvm is None:
         raise Refused(
             f"{spec.model} computes no product, so there is no latency and no energy of one to "

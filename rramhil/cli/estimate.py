@@ -37,6 +37,7 @@ def estimate(
     """Area, current, energy and latency of a job's network. Reads nothing and pulses nothing."""
     terminal = Terminal(json=json)
     from rramhil.address import open_device
+    from rramhil.estimate import product_limits
     from rramhil.job.estimating import estimates_of
     from rramhil.job.file import load_job
     from rramhil.job.subject import Material, Subject
@@ -48,6 +49,7 @@ def estimate(
         spec = opened.spec
     finally:
         opened.close()
+    product_limits(spec)
     found = estimates_of(Subject(Material.load(loaded), loaded, spec), spec)
 
     def show(out: Console) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from rramhil.device import Spec
-from rramhil.estimate import Activity, Periphery, Quantity, activity_of, estimate
+from rramhil.estimate import Activity, Periphery, Quantity, activity_of, estimate, product_limits
 from rramhil.job.subject import Subject
 from rramhil.nn.in_situ import activation_ranges, fed_codes
 from rramhil.nn.layers import by_weights, walk
@@ -19,6 +19,7 @@ def estimates_of(
     subject: Subject, spec: Spec, periphery: Periphery | None = None
 ) -> list[Quantity]:
     """Estimates of the mapped network of `subject`. Raises `Refused` on a die without products."""
+    product_limits(spec)
     calibration = subject.calibration
     few = Images(calibration.pixels[:IMAGES], calibration.labels[:IMAGES])
     activity = network_activity(subject, spec, few)

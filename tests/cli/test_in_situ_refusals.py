@@ -19,9 +19,9 @@ data = { name = "digits" }
 [mapping]
 scheme = "two_column"
 levels = LEVELS
-lowest = "1 uS"
+lowest = "8 uS"
 highest = "200 uS"
-tolerance = "1 uS"
+tolerance = "HALF uS"
 [[steps]]
 do = "program"
 how = "on_chip"
@@ -56,6 +56,7 @@ def test_a_wrong_combination_is_refused_with_what_works(
     (tmp_path / "small.toml").write_text(small)
     address = address.replace("SMALL", str(tmp_path / "small.toml"))
     text = JOB.replace("ADDRESS", address).replace("LEVELS", levels).replace("TRIM", step)
+    text = text.replace("HALF", "2" if levels == "32" else "8")
     path.write_text(text)
     refused = rramhil("run", str(path), "--quiet")
     assert refused.exit_code == WRONG_INPUT

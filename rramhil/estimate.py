@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from rramhil.device import Ints, MvmLimits, Refused, Spec
@@ -288,14 +289,15 @@ def product_limits(spec: Spec) -> MvmLimits:
     return spec.mvm
 
 
-def _siemens(layer: MappedLayer, block: Block) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _siemens(layer: MappedLayer, block: Block) -> NDArray[np.float64]:
     rows = slice(block.row, block.row + block.rows)
     return np.asarray(layer.siemens[rows, block.col : block.col + block.cols], dtype=np.float64)
 
 
-def _digits(limits: MvmLimits, codes: Ints) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _digits(limits: MvmLimits, codes: Ints) -> NDArray[np.float64]:
     """Sum of the input digits of each row over vectors and slices, as a share of a full digit."""
-    width = limits.bits_at_once
-    full = 2**width - 1
-    slices = range(0, limits.input_bits, width)
-    return sum(((codes >> s) & full).sum(axis=0) / full for s in slices) + np.zeros(codes.shape[1])
+    full = 2**limits.bits_at_once - 1
+    total = np.zeros(codes.shape[1])
+    for first in range(0, limits.input_bits, limits.bits_at_once):
+        total += ((codes >> first) & full).sum(axis=0) / full
+    return total

@@ -32,7 +32,7 @@ name = "digits"             # `rramhil data list`; its split is the one of the n
 # folder = "data"           # where fetched sets lie (default: RRAMHIL_DATA)
 
 [mapping]
-scheme = "two_column"       # or "one_column": one cell a weight, a reference at mid level
+scheme = "two_column"       # or "differential", "one_column", ...: docs/mapping.md
 levels = 10                 # conductances a cell can be written to, evenly spaced
 lowest = "20 uS"
 highest = "200 uS"

@@ -14,7 +14,7 @@ from rramhil.job.after_care import Care, Recalibrate, Wait, Watch
 from rramhil.job.recoveries import Recover, RecoverLowRank, Recovery
 from rramhil.job.step import NAME, Compensate, Delay, Passes, StepSettings, refuse_keys
 from rramhil.job.timing import TimingTable
-from rramhil.mapping import Levels, find_scheme
+from rramhil.mapping import Levels, Scheme, find_scheme
 from rramhil.schema import FileError, Siemens, Strict, check, read_toml
 from rramhil.trim import TrimSettings
 from rramhil.tune import Forming
@@ -56,6 +56,7 @@ class MappingTable(Strict):
     """[mapping]: how weights become conductances."""
 
     scheme: str = "two_column"
+    slices: int | None = Field(None, ge=2, le=12, description="digits a weight, of bit_slices")
     levels: int = Field(10, ge=2, le=256)
     lowest: Siemens = 20e-6
     highest: Siemens = 200e-6
@@ -67,10 +68,13 @@ class MappingTable(Strict):
         """The levels with their windows. Raises ValueError when they overlap."""
         return Levels(self.levels, self.lowest, self.highest, self.tolerance)
 
+    def as_scheme(self) -> Scheme:
+        """The scheme. Raises ValueError for one that is unknown or has no slices."""
+        return find_scheme(self.scheme, self.slices)
+
     @model_validator(mode="after")
     def _sensible(self) -> MappingTable:
-        self.as_levels()
-        find_scheme(self.scheme)
+        self.as_scheme().step(self.as_levels())
         return self
 
 

@@ -229,7 +229,7 @@ def _check_rvw(step: RecoverRVW, mapping: MappingTable, where: str, limits: _Lim
 
 def _check_switch_off(mapping: MappingTable, where: str, limits: _Limits) -> None:
     limits.pulse(Kind.RESET)
-    if mapping.scheme != "two_column":
+    if not mapping.as_scheme().low_is_zero:
         raise Refused(
             f"{where}: switch_off leaves cells low, and a low cell of the scheme "
             f"{mapping.scheme!r} is a large weight; use two_column, or switch_off = false"

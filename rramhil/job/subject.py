@@ -15,7 +15,7 @@ from torch import Tensor
 from rramhil.device import Bools, Cells, Floats, Spec
 from rramhil.job.file import JobFile
 from rramhil.job.result import Interval
-from rramhil.mapping import filled, find_scheme, map_network
+from rramhil.mapping import filled, map_network
 from rramhil.nn.data import load_data
 from rramhil.nn.network import Images, Network, accuracy_of, images_of, load_network
 from rramhil.nn.splits import Splits, make_splits
@@ -76,7 +76,7 @@ class Subject:
             material.network.matrices(),
             spec,
             job.mapping.as_levels(),
-            find_scheme(job.mapping.scheme),
+            job.mapping.as_scheme(),
             percentile=job.mapping.percentile,
             scale_per_column=job.mapping.scale == "column",
         )

@@ -13,7 +13,7 @@ from rramhil.device import Bools, Cells, Floats, Ints, Spec
 from rramhil.mapping.levels import Levels
 from rramhil.mapping.place import Block, block_cells, place
 from rramhil.mapping.row_table import by_physical_row, checked_table, first_rows, marked_rows, tied
-from rramhil.mapping.schemes import Scheme, Weights
+from rramhil.mapping.scheme import Scheme, Weights
 from rramhil.words import nearest
 
 
@@ -66,9 +66,10 @@ class MappedLayer:
         return tied(self._of_its_shape(weights), self.row_of)
 
     def cells_of(self, weights: ArrayLike) -> Bools:
-        """Which `cells` hold the marked `weights`, bools (rows, columns)."""
+        """Which `cells` hold the marked `weights`, bools (rows, columns); references do not."""
         held = marked_rows(np.asarray(weights, dtype=bool).reshape(self.shape), self.row_of)
-        return np.repeat(held, self.scheme.columns_per_weight, axis=1)
+        column_of = self.scheme.column_of(self.shape[1], self.levels)
+        return np.asarray(held[:, column_of] & (column_of >= 0))
 
     def sharing(self, weights: ArrayLike) -> Bools:
         """The marked `weights`, bools (rows, columns), and those that share their cells."""
@@ -208,7 +209,7 @@ def map_network(
     matrices = {name: _matrix(name, values) for name, values in weights.items()}
     tables = _row_tables(matrices, rows or {})
     shapes = {
-        name: (first_rows(tables[name]).size, matrix.shape[1] * scheme.columns_per_weight)
+        name: (first_rows(tables[name]).size, scheme.physical_columns(matrix.shape[1], levels))
         for name, matrix in matrices.items()
     }
     blocks = place(shapes, scheme.columns_per_weight, spec, tiles)

@@ -116,7 +116,7 @@ def _split(layer: str, rows: int, cols: int, columns_per_weight: int, spec: Spec
     if widest == 0:
         raise Refused(
             f"{columns_per_weight} columns a weight do not fit a tile of {spec.cols} columns; "
-            "take the scheme one_column"
+            "take fewer slices or the scheme one_column"
         )
     return [
         _Piece(layer, row, col, min(spec.rows, rows - row), min(widest, cols - col))

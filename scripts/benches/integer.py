@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,22 @@ def rows(seed: int, quick: bool, scale: Scale) -> Iterator[Row]:
         keep = scale.keep or Path(passing)
         keep.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(scale.workers) as pool:
-            found = list(pool.map(lambda case: _trained(*case, quick, keep), plan))
-    name = "digits" if quick else "lenet5"
-    binary = found[:seeds]
-    for key, unit in (("test", "percent"), ("validation", "percent")):
-        values = [100 * each["accuracy"][f"teacher_{key}"] for each in binary]
-        end = "accuracy" if key == "test" else "validation"
-        yield mean_row(f"{name}_1b2b_{end}", values, unit)
-    yield Row(f"{name}_1b2b_worst_seed", min(_percent(e) for e in binary), "percent", None, seeds)
-    yield mean_row(f"{name}_1b2b_cpu_minutes", [e["cpu_seconds"] / 60 for e in binary], "minutes")
-    for (weights, bits), each in zip(OTHERS, found[seeds:], strict=True):
-        label = weights if weights == "ternary" else f"{weights}b"
-        yield Row(f"{name}_{label}_{bits}b_accuracy", _percent(each), "percent")
+            found = pool.map(lambda case: _trained(*case, quick, keep), plan)
+            name = "digits" if quick else "lenet5"
+            yield from _binary(f"{name}_1b2b", list(islice(found, seeds)))
+            for (weights, bits), each in zip(OTHERS, found, strict=True):
+                label = weights if weights == "ternary" else f"{weights}b"
+                yield Row(f"{name}_{label}_{bits}b_accuracy", _percent(each), "percent")
+
+
+def _binary(name: str, found: list[dict[str, Any]]) -> Iterator[Row]:
+    """Over seeds: accuracy on test and validation, the worst seed, the price of a training."""
+    for key, end in (("test", "accuracy"), ("validation", "validation")):
+        values = [100 * each["accuracy"][f"teacher_{key}"] for each in found]
+        yield mean_row(f"{name}_{end}", values, "percent")
+    worst = min(map(_percent, found))
+    yield Row(f"{name}_accuracy_worst_seed", worst, "percent", None, len(found))
+    yield mean_row(f"{name}_cpu_minutes", [e["cpu_seconds"] / 60 for e in found], "minutes")
 
 
 def _percent(found: dict[str, Any]) -> float:

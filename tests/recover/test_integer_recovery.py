@@ -15,6 +15,8 @@ from rramhil.nn.data import load_data
 from rramhil.nn.network import accuracy_of, images_of, load_network
 from rramhil.nn.splits import make_splits
 from rramhil.recover.closed_form import Ridge, fit, start_parameters
+from rramhil.recover.loop import Recovery, Schedule, adapt
+from rramhil.recover.losses import label_loss
 from rramhil.recover.masks import ranked_mask
 from rramhil.recover.places import Biases, ColumnGains, Computed, SparseMemory, corrected
 from rramhil.recover.scores import expected_output_error, moments
@@ -62,6 +64,15 @@ def test_steps_that_follow_gradients_are_refused(step: dict[str, Any], words: st
     job = job_with({"do": "recover", **step})
     with pytest.raises(FileError, match=words):
         check_lessons(job, Material.load(job))
+
+
+def test_the_loop_of_gradients_refuses_it() -> None:
+    network, data = load_network(NETWORK), load_data("digits")
+    some = images_of(data, make_splits(data, network.card.split_seed).calibration[:5])
+    schedule = Schedule(epochs=1, learning_rate=1e-3, batch=5, seed=0)
+    recovery = Recovery((Biases(),), label_loss(), schedule)
+    with pytest.raises(ValueError, match="digits-1b2b is an integer network, and no"):
+        next(adapt(recovery, network, Computed(network.weights, network.biases), some, some))
 
 
 @pytest.mark.parametrize("step", [{"method": "closed_form"}, {"method": "rvw", "select": "errx"}])

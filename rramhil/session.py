@@ -100,6 +100,7 @@ class Session:
         return arrangement.material(material)
 
     def _prepare(self, material: Material) -> Work:
+        from rramhil.job.estimating import estimates_of
         from rramhil.job.steps import remember
         from rramhil.job.subject import Subject, wilson
         from rramhil.job.work import Work
@@ -113,6 +114,8 @@ class Session:
             result.accuracy.teacher = subject.teacher
             result.intervals["teacher"] = wilson(subject.teacher, len(subject.test))
             self._note_mapping(subject)
+            if self.device.spec.mvm is not None and self.job.is_in_situ:
+                result.estimates = estimates_of(subject, self.device.spec)
             self.device.ledger.note(
                 "prepared",
                 {

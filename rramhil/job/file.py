@@ -103,6 +103,11 @@ class MappingTable(Strict):
         if self.scheme != AUTO and self.scheme not in SCHEMES:
             hint = nearest(self.scheme, [*SCHEMES, AUTO])
             raise ValueError(f"there is no mapping scheme {self.scheme!r}{hint}")
+        if self.reorder is not None and self.is_decided_by_scan:
+            raise ValueError(
+                "reorder chooses an order of the rows, and what a scan decides gives them other "
+                "word lines; leave out reorder, or around_faults and the scheme 'auto'"
+            )
         if self.scheme == AUTO and self.slices is not None:
             raise ValueError("slices belongs to the scheme 'bit_slices', not to 'auto'")
         for name in self.schemes():
@@ -390,6 +395,14 @@ class JobFile(Strict):
                     f"{low_rank!r}; recover by another method, or by low_rank again"
                 )
         return self
+
+    @property
+    def is_in_situ(self) -> bool:
+        """Whether a step lets the array compute products."""
+        return any(
+            getattr(step, "products", None) == "array" or getattr(step, "how", None) == "in_situ"
+            for step in self.steps
+        )
 
     def repairs(self) -> dict[str, str]:
         """The method of each recovery step, by the step's name."""

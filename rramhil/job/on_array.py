@@ -30,7 +30,8 @@ def products_of(work: Work) -> Product:
     """
     subject, spec = work.subject, work.device.spec
     ranges = activation_ranges(subject.network, subject.calibration)
-    return array_product(subject.mapped, ranges, whole_tile(work.device.mvm, spec.rows), spec)
+    block = whole_tile(work.device.mvm, spec.rows)
+    return array_product(subject.mapped, ranges, block, spec, counted=work.counted)
 
 
 def measured_once(work: Work, products: Product) -> Product:

@@ -37,7 +37,7 @@ from rramhil.job.recoveries import (
 )
 from rramhil.job.row_tables import check_reorder
 from rramhil.job.stressing import check_stress
-from rramhil.trim import check_trim
+from rramhil.trim import TrimSettings, check_counts, check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
 
@@ -70,6 +70,8 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 check_on_chip(spec, job.mapping.levels, where)
             case Stress():
                 check_stress(step, spec, where)
+            case Trim(settings=TrimSettings(aim="counts")):
+                check_counts(spec, job.mapping.levels)
             case Trim():
                 check_trim(spec)
             case Characterise():
@@ -242,6 +244,11 @@ def _check_rvw(step: RecoverRVW, mapping: MappingTable, where: str, limits: _Lim
 
 def _check_switch_off(mapping: MappingTable, where: str, limits: _Limits) -> None:
     limits.pulse(Kind.RESET)
+    if mapping.rename:
+        raise Refused(
+            f"{where}: switch_off would switch off cells that other rows share by [mapping] "
+            "rename; leave out one of them"
+        )
     if not all(mapping.as_scheme(name).low_is_zero for name in mapping.schemes()):
         raise Refused(
             f"{where}: switch_off leaves cells low, and a low cell of the scheme "

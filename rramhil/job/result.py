@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rramhil.cost import Cost
+from rramhil.estimate import Quantity
 
 Outcome = Literal["waiting", "running", "stopped", "finished", "failed"]
 
@@ -142,6 +143,9 @@ class RunResult(_Model):
         description="open_loop carries the common scan and programming; then one a repair",
     )
     timing: Timings | None = Field(None, description="the repairs in device time, compared")
+    estimates: list[Quantity] = Field(
+        default_factory=list, description="of the network on the array, where a step is in situ"
+    )
     steps: list[StepResult] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     error: str | None = Field(None, description="one sentence, when the run failed")

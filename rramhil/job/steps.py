@@ -92,6 +92,8 @@ def remember(work: Work, step: Step, arrays: Arrays) -> None:
     elif isinstance(step, Tune):
         names = ("gate_volts", "siemens", "spread_siemens")
         work.curve = GateCurve(*(arrays[name] for name in names))
+    elif isinstance(step, Trim):
+        work.counted = bool(arrays.get("counted", False))
     elif isinstance(step, Program):
         work.written = work.seen = arrays["siemens"]
         if "open_loop_siemens" in arrays:

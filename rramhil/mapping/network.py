@@ -117,6 +117,17 @@ class MappedNetwork:
         """Tiles in use, ascending."""
         return tuple(sorted({block.tile for layer in self.layers for block in layer.blocks}))
 
+    def high_cells(self, tile: int, spec: Spec) -> tuple[Bools, list[tuple[Ints, Ints]]]:
+        """Which cells of `tile` should conduct more than the middle level, (tile rows, tile
+        columns), and the (word lines, columns) of each block there."""
+        per_tile = spec.rows * spec.cols
+        cells = self.cells[self.siemens > self.levels.middle]
+        high = np.zeros(per_tile, dtype=bool)
+        high[cells[cells // per_tile == tile] - tile * per_tile] = True
+        blocks = [block for layer in self.layers for block in layer.blocks if block.tile == tile]
+        lines = [(block.lines, block.columns) for block in blocks]
+        return high.reshape(spec.rows, spec.cols), lines
+
     @property
     def weight_count(self) -> int:
         """Number of weights that live in cells."""

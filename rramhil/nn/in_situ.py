@@ -68,13 +68,15 @@ def array_product(
     product: BlockProduct,
     spec: Spec,
     batch: int = 100,
+    counted: bool = False,
 ) -> Product:
     """Each layer's products as the array itself computes them, without bias.
 
     `ranges`: the input that a full code stands for, by layer (see `activation_ranges`). `batch`:
-    images at a time, which bounds the memory. No gradient comes through. Raises `Refused` on a
-    die without a product, and when asked for a layer whose inputs are negative or are codes that
-    it does not take.
+    images at a time, which bounds the memory. `counted`: codes are numbers of high cells (see
+    `rramhil.trim.counting`). No gradient comes through. Raises `Refused` on a die without a
+    product, and when asked for a layer whose inputs are negative or are codes that it does not
+    take.
     """
     limits = spec.mvm
     if limits is None:
@@ -82,12 +84,19 @@ def array_product(
     highest = 2**limits.input_bits - 1
     per_code = np.float32(limits.amps_per_code / spec.reading.volts)
     cells = {layer.name: layer for layer in mapped.layers}
+    if limits.row_order == "next_nonzero":
+        product = _without_empty(product)
 
     def some(layer: Layer, inputs: Tensor) -> Tensor:
         own, unit = cells[layer.name], _unit(layer, ranges, highest)
-        codes = _codes(layer, inputs.numpy(), unit, highest)
-        sums = physical_sums(own, codes, product, layer.input_codes or highest, highest)
-        sums *= per_code
+        largest = layer.input_codes or highest
+        codes = _codes(layer, inputs.numpy(), unit, largest)
+        sums = physical_sums(own, codes, product, largest, highest)
+        if counted:  # k high cells under inputs of sum(x): k H + (sum(x) - k) L
+            sums *= np.float32(own.levels.span)
+            sums += np.float32(own.levels.lowest) * codes.sum(axis=1, dtype=np.float32)[:, None]
+        else:
+            sums *= per_code
         outputs = weighted(own, sums, codes) * (own.scale * unit).astype(np.float32)
         return _as_maps(layer, torch.from_numpy(outputs), inputs)
 
@@ -144,6 +153,23 @@ def _codes(layer: Layer, values: NDArray[np.float32], unit: float, highest: int)
     return unrolled
 
 
+def fed_codes(
+    layer: Layer, own: MappedLayer, inputs: Tensor, ranges: Mapping[str, float], spec: Spec
+) -> Ints:
+    """Every input vector that the products of a layer take, (vectors, physical rows).
+
+    One for each product, or one for each of its shots (see `physical_sums`). Raises as
+    `array_product` does.
+    """
+    assert spec.mvm is not None
+    highest = 2**spec.mvm.input_bits - 1
+    largest = layer.input_codes or highest
+    codes = _codes(layer, inputs.numpy(), _unit(layer, ranges, highest), largest)
+    return np.concatenate(
+        [fed(codes, own.row_of, shot) for shot in shots(own.row_of, largest, highest)]
+    )
+
+
 def physical_sums(
     layer: MappedLayer, codes: Ints, product: BlockProduct, largest: int, highest: int
 ) -> NDArray[np.float32]:
@@ -184,6 +210,21 @@ def _of_block(block: Block, codes: Ints, product: BlockProduct) -> Ints:
     part = np.ascontiguousarray(codes if _rising(block.lines) else codes[:, lines])
     sums = product(block.tile, part, block.lines[lines], block.columns[columns])
     return sums if _rising(block.columns) else sums[:, np.argsort(columns)]
+
+
+def _without_empty(product: BlockProduct) -> BlockProduct:
+    """`product` of the vectors that have an input; the others take no conversion and give 0."""
+
+    def some(tile: int, codes: Ints, lines: Ints, columns: Ints) -> Ints:
+        given = codes.any(axis=1)
+        if given.all():
+            return product(tile, codes, lines, columns)
+        sums = np.zeros((len(codes), columns.size), dtype=np.int64)
+        if given.any():
+            sums[given] = product(tile, codes[given], lines, columns)
+        return sums
+
+    return some
 
 
 def _rising(places: Ints) -> bool:

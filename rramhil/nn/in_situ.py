@@ -24,6 +24,8 @@ from torch import Tensor
 
 from rramhil.device import Ints, Refused, Spec
 from rramhil.mapping.network import MappedLayer, MappedNetwork
+from rramhil.mapping.place import Block
+from rramhil.mapping.row_table import fed, shots
 from rramhil.nn.layers import Layer, Product, biased, by_weights, output_shape, walk
 from rramhil.nn.network import Images, Network, logits_by
 
@@ -77,9 +79,9 @@ def array_product(
     def some(layer: Layer, inputs: Tensor) -> Tensor:
         own, unit = cells[layer.name], ranges[layer.name] / highest
         codes = _codes(layer, inputs.numpy(), unit, highest)
-        sums = _sums(own, codes, product)
+        sums = physical_sums(own, codes, product, highest, highest)
         sums *= per_code
-        outputs = _weighted(own, sums, codes) * (own.scale * unit).astype(np.float32)
+        outputs = weighted(own, sums, codes) * (own.scale * unit).astype(np.float32)
         return _as_maps(layer, torch.from_numpy(outputs), inputs)
 
     def on_array(layer: Layer, inputs: Tensor) -> Tensor:
@@ -123,22 +125,54 @@ def _codes(layer: Layer, values: NDArray[np.float32], unit: float, highest: int)
     return unrolled
 
 
-def _sums(layer: MappedLayer, codes: Ints, product: BlockProduct) -> NDArray[np.float32]:
-    """Sums of converter codes of the physical columns, (products, columns), over all row blocks."""
+def physical_sums(
+    layer: MappedLayer, codes: Ints, product: BlockProduct, largest: int, highest: int
+) -> NDArray[np.float32]:
+    """Sums of converter codes of the physical columns, (products, columns), over all row blocks.
+
+    `codes`: (products, rows), each at most `largest`; `highest`: the highest that the macro
+    takes. Codes of rows that share a physical row are added before, as far as `highest` reaches,
+    and fed in several products beyond (see `extra_shots`).
+    """
+    if np.array_equal(layer.row_of, np.arange(layer.row_of.size)):
+        return _one_shot(layer, codes, product)
+    total = np.zeros((len(codes), layer.cells.shape[1]), dtype=np.float32)
+    for shot in shots(layer.row_of, largest, highest):
+        total += _one_shot(layer, fed(codes, layer.row_of, shot), product)
+    return total
+
+
+def extra_shots(layer: MappedLayer, largest: int, highest: int) -> int:
+    """Products of a layer beyond one an input, because shared rows do not fit an input code."""
+    return len(shots(layer.row_of, largest, highest)) - 1
+
+
+def _one_shot(layer: MappedLayer, codes: Ints, product: BlockProduct) -> NDArray[np.float32]:
+    """The sums of `codes` of physical rows, (products, columns), over all row blocks."""
     total = np.zeros((len(codes), layer.cells.shape[1]), dtype=np.float32)
     for block in layer.blocks:
-        lines = np.arange(block.tile_row, block.tile_row + block.rows)
-        columns = np.arange(block.tile_col, block.tile_col + block.cols)
-        part = np.ascontiguousarray(codes[:, block.row : block.row + block.rows])
-        sums = product(block.tile, part, lines, columns)
+        part = codes[:, block.row : block.row + block.rows]
+        sums = _of_block(block, part, product)
         if len(layer.blocks) == 1:
             return sums.astype(np.float32)
         total[:, block.col : block.col + block.cols] += sums
     return total
 
 
-def _weighted(layer: MappedLayer, sums: NDArray[np.float32], codes: Ints) -> NDArray[np.float32]:
-    """Sums of weight times code from `sums` of siemens times code.
+def _of_block(block: Block, codes: Ints, product: BlockProduct) -> Ints:
+    """A product takes lines in rising order; the rows of a block may lie in any."""
+    lines, columns = np.argsort(block.lines), np.argsort(block.columns)
+    part = np.ascontiguousarray(codes if _rising(block.lines) else codes[:, lines])
+    sums = product(block.tile, part, block.lines[lines], block.columns[columns])
+    return sums if _rising(block.columns) else sums[:, np.argsort(columns)]
+
+
+def _rising(places: Ints) -> bool:
+    return bool(np.all(places[1:] > places[:-1]))
+
+
+def weighted(layer: MappedLayer, sums: NDArray[np.float32], codes: Ints) -> NDArray[np.float32]:
+    """Sums of weight times code from `sums` of siemens times code; `codes`: (products, rows).
 
     A scheme decodes siemens by a line, w = a G + b; so a sum of x w is a sum(x G) + b sum(x).
     """

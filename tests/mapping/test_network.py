@@ -37,8 +37,8 @@ def test_every_weight_has_cells_of_its_own_and_blocks_cover_it_once(
         covered = np.zeros(layer.cells.shape, dtype=int)
         for block in layer.blocks:
             covered[block.row : block.row + block.rows, block.col : block.col + block.cols] += 1
-            assert block.tile_row + block.rows <= rows
-            assert block.tile_col + block.cols <= cols
+            assert block.lines.max() < rows
+            assert block.columns.max() < cols
         assert (covered == 1).all()
 
 

@@ -42,7 +42,8 @@ MAPPINGS = ("two_column", "differential")
 @dataclass(frozen=True)
 class Case:
     """A network under faults. `lrs_to_hrs`: stuck LRS for each stuck HRS; `sigma`: multiplicative
-    error of every write; `images`: test images, evenly taken; `scale`: of the mapping."""
+    error of every write; `images`: test images, evenly taken; `scale`: of the mapping;
+    `bfloat16`: products of the host in that format, for a network that is large for a CPU."""
 
     name: str
     network: str
@@ -54,19 +55,22 @@ class Case:
     mappings: tuple[str, ...] = MAPPINGS
     levels: int = 64
     scale: str = "layer"
+    bfloat16: bool = False
 
 
 PRUNED = Case("lenet5_pruned_ends", "lenet5-pruned", "ends")
-SOME = {"images": 2_000}
+OPPOSITE = replace(PRUNED, lrs_to_hrs=1 / LRS_TO_HRS, images=2_000)
+DENSE = replace(PRUNED, network="lenet5-mnist", images=2_000, mappings=("two_column",))
+VARIED = replace(PRUNED, images=2_000, rates=(0.0, 3e-4, 1e-3, 3e-3, 1e-2))
 CASES = (
     PRUNED,
     replace(PRUNED, name="lenet5_pruned_die", law="die"),
-    replace(PRUNED, name="lenet5_dense_ends", network="lenet5-mnist"),
-    replace(PRUNED, name="lenet5_dense_die", network="lenet5-mnist", law="die"),
-    replace(PRUNED, name="lenet5_pruned_opposite_ends", lrs_to_hrs=1 / LRS_TO_HRS, **SOME),
-    replace(PRUNED, name="lenet5_pruned_opposite_die", law="die", lrs_to_hrs=1 / LRS_TO_HRS, **SOME),
-    replace(PRUNED, name="lenet5_pruned_sigma0.05", sigma=0.05, **SOME),
-    replace(PRUNED, name="lenet5_pruned_sigma0.1", sigma=0.1, **SOME),
+    replace(DENSE, name="lenet5_dense_ends"),
+    replace(DENSE, name="lenet5_dense_die", law="die"),
+    replace(OPPOSITE, name="lenet5_pruned_opposite_ends"),
+    replace(OPPOSITE, name="lenet5_pruned_opposite_die", law="die"),
+    replace(VARIED, name="lenet5_pruned_sigma0.05", sigma=0.05),
+    replace(VARIED, name="lenet5_pruned_sigma0.1", sigma=0.1),
 )
 CIFAR = replace(
     PRUNED,
@@ -75,6 +79,7 @@ CIFAR = replace(
     images=500,
     rates=RATES[:7],
     scale="column",
+    bfloat16=True,
 )
 CIFAR_CASES = (CIFAR, replace(CIFAR, name="resnet20_pruned_die", law="die"))
 
@@ -133,26 +138,36 @@ def _one(job: tuple[Case, int, Path]) -> None:
 
 def losses_of_die(case: Case, die: int, keep: Path) -> Losses:
     """Losses of the die with the number `die` under each mapping of `case`."""
-    from rramhil.nn.network import accuracy_of
-
     found: Losses = {"siemens": {}, "clean": {}}
     for mapping in case.mappings:
-        network, mapped, images, spec = _placed(case.network, mapping, case.levels, case.scale, case.images, keep)
+        network, mapped, images, spec = _placed(
+            case.network, mapping, case.levels, case.scale, case.images, keep
+        )
         random = np.random.default_rng([die, round(1e6 * case.sigma)])
         written = np.maximum(
             mapped.siemens * (1 + case.sigma * random.standard_normal(mapped.cells.size)), 0.0
         )
         ideal = network.with_weights(mapped.ideal_weights())
-        clean = accuracy_of(network, images, ideal)
+        clean = _accuracy(network, images, ideal, case.bfloat16)
         found["clean"][mapping] = clean
         found["siemens"][mapping] = float(mapped.siemens.mean())
         losses = []
         for rate in case.rates:
             siemens = with_faults(written, mapped, spec, case, rate, die)
             weights = network.with_weights(mapped.weights_from(siemens))
-            losses.append(100 * (clean - accuracy_of(network, images, weights)))
+            losses.append(100 * (clean - _accuracy(network, images, weights, case.bfloat16)))
         found[mapping] = losses
     return found
+
+
+def _accuracy(network: Any, images: Any, weights: Any, bfloat16: bool) -> float:
+    import torch
+
+    from rramhil.nn.network import logits_of
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        logits = logits_of(network, images, weights, batch=250)
+    return float((logits.argmax(1) == images.labels).sum()) / len(images)
 
 
 def with_faults(
@@ -178,7 +193,8 @@ def with_faults(
     size = spec.rows * spec.cols
     siemens = written.copy()
     for tile in mapped.tiles:
-        flags, stuck = draw_faults(law, spec.rows, spec.cols, tile_generator(die, tile, Purpose.FAULTS))
+        random = tile_generator(die, tile, Purpose.FAULTS)
+        flags, stuck = draw_faults(law, spec.rows, spec.cols, random)
         inside = mapped.cells // size == tile
         own = mapped.cells[inside] % size
         siemens[inside] = np.where(flags[own] & STUCK, stuck[own], siemens[inside])
@@ -252,9 +268,12 @@ def rows_of_case(case: Case, dies: Sequence[Losses]) -> Iterator[Row]:
         yield Row(f"{start}_cell", 1e6 * dies[0]["siemens"][mapping], "uS")
         for index, rate in enumerate(case.rates):
             yield mean_row(f"{start}_loss_at_{rate:g}", [d[mapping][index] for d in dies], "points")
+    if case.mappings != MAPPINGS:
+        return
     one, two = (dies[0]["siemens"][mapping] for mapping in MAPPINGS)
     yield Row(f"{case.name}_current_ratio", two / one, "times")
-    yield from ratio_rows(case.name, dies, case.rates)
+    if not case.sigma:
+        yield from ratio_rows(case.name, dies, case.rates)
 
 
 def ratio_rows(name: str, dies: Sequence[Losses], rates: Sequence[float]) -> Iterator[Row]:

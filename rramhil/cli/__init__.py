@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from rramhil.cli import abort, bench, data, init, ledger, look, recover, run
+from rramhil.cli import abort, bench, data, init, ledger, look, prune, recover, run
 from rramhil.cli.app import app
 from rramhil.cli.errors import STOPPED
 
@@ -23,6 +23,7 @@ app.add_typer(ledger.app, name="ledger", rich_help_panel=LOOK)
 app.command("devices", rich_help_panel=BENCH)(bench.devices)
 app.command("doctor", rich_help_panel=BENCH)(bench.doctor)
 app.command("abort", rich_help_panel=BENCH)(abort.abort)
+app.command("prune", rich_help_panel=FILES)(prune.prune)
 app.command("init", rich_help_panel=FILES)(init.init)
 app.add_typer(data.app, name="data", rich_help_panel=FILES)
 

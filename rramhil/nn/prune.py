@@ -29,6 +29,7 @@ from rramhil.nn.layers import forward
 from rramhil.nn.network import Images, Matrices, Network, accuracy_of, check_images
 from rramhil.nn.repeatable import repeatable
 from rramhil.nn.train import warm_cosine
+from rramhil.words import nearest
 
 Method = Literal["magnitude", "admm"]
 METHODS: tuple[Method, ...] = ("magnitude", "admm")
@@ -71,7 +72,8 @@ class Pruning:
                 "the weights that become zero, for example 0.6"
             )
         if self.method not in METHODS:
-            raise ValueError(f"there is no way of pruning {self.method!r}; name one of {METHODS}")
+            near = nearest(self.method, METHODS)
+            raise ValueError(f"there is no way of pruning {self.method!r}{near}")
         if self.epochs < 2 or self.batch < 1 or not self.learning_rate > 0:
             raise ValueError(
                 f"pruning needs at least two epochs (it has {self.epochs}: one to cut, one to "
@@ -87,6 +89,24 @@ class Pruning:
     def growing_epochs(self) -> int:
         """Epochs before the masks stand: at least one, and at least one follows."""
         return min(max(round(self.growing * self.epochs), 1), self.epochs - 1)
+
+
+SETTINGS: dict[str, Pruning] = {
+    "digits": Pruning(0.5, epochs=20, batch=50),
+    "mnist": Pruning(0.5, epochs=4),
+    "fashion-mnist": Pruning(0.5, epochs=6, shift=1, mirror=True),
+    "cifar-10": Pruning(
+        0.5,
+        epochs=2,
+        learning_rate=3e-4,
+        weight_decay=5e-4,
+        relative=True,
+        shift=4,
+        mirror=True,
+        bfloat16=True,
+    ),
+}
+"""Settings for the networks of each data set; their ratio is an example."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -183,6 +203,7 @@ def search(
     budget_points: float,
     step: float = 0.1,
     finest: float = 0.05,
+    last: float = MOST,
     dense_accuracy: float | None = None,
     watch: Watch | None = None,
 ) -> Iterator[Trial]:
@@ -190,7 +211,8 @@ def search(
 
     Where the loss on `validation` first exceeds `budget_points`, the step is halved and the
     search goes on from the last network within it, down to steps of `finest`: progressive and
-    hierarchical, as G. Yuan et al. do. The last trial `within` is the answer; there may be none.
+    hierarchical, as G. Yuan et al. do; no ratio beyond `last` is tried. The last trial `within`
+    is the answer; there may be none.
     `dense_accuracy`: on `validation`, of the network before any pruning (default: `network`'s).
     Raises as `prune` does.
     """
@@ -201,20 +223,19 @@ def search(
         )
     dense = accuracy_of(network, validation) if dense_accuracy is None else dense_accuracy
     best, reached, ratio = network, 0.0, pruning.ratio
-    while ratio <= MOST:
+    while ratio <= last:
         try:
-            for epoch in prune(best, images, replace(pruning, ratio=ratio), watch):
-                last = epoch
+            *_, end = prune(best, images, replace(pruning, ratio=ratio), watch)
         except ValueError:
             if reached == 0.0:
                 raise
             return  # the layers cannot give more
-        accuracy = accuracy_of(last.network, validation)
+        accuracy = accuracy_of(end.network, validation)
         points = 100 * (dense - accuracy)
         within = points <= budget_points + 1e-9
-        yield Trial(ratio, accuracy, points, within, last.network)
+        yield Trial(ratio, accuracy, points, within, end.network)
         if within:
-            best, reached = last.network, ratio
+            best, reached = end.network, ratio
         else:
             step /= 2
             if step < finest - 1e-12 or reached == 0.0:
@@ -273,10 +294,8 @@ class _Work:
         loss = functional.cross_entropy(logits.float(), labels)
         pull = torch.zeros(())
         if pulling:
-            pull = sum(
-                ((w - self._near[n] + self._duals[n]).square().sum() for n, w in self._weights.items()),
-                start=pull,
-            )
+            for name, weight in self._weights.items():
+                pull = pull + (weight - self._near[name] + self._duals[name]).square().sum()
         self._optimiser.zero_grad()
         (loss + 0.5 * self._pruning.rho * pull).backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()

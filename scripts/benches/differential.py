@@ -29,13 +29,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benches import Row
-from benches.dies import Scale, mean_row
+from benches.dies import DieJob, Scale, carry_out, mean_row
+from benches.recovery import job_of
 
 Law = Literal["ends", "die"]
 LRS_TO_HRS = 5.2
-RATES = tuple(float(rate) for rate in np.geomspace(1e-4, 0.2, 10).round(6))
+RATES = (1e-4, 3e-4, 7e-4, 1.5e-3, 3e-3, 5e-3, 8e-3, 0.02, 0.06, 0.2)
+IMAGES, CIFAR_IMAGES = 2_000, 250
 LOSS_POINTS = 1.0
-DIES, CIFAR_DIES = 10, 6
+DIES, CIFAR_DIES, EMULATED_DIES = 10, 4, 5
 MAPPINGS = ("two_column", "differential")
 
 
@@ -50,7 +52,7 @@ class Case:
     law: Law
     lrs_to_hrs: float = LRS_TO_HRS
     sigma: float = 0.0
-    images: int = 10_000
+    images: int = IMAGES
     rates: tuple[float, ...] = RATES
     mappings: tuple[str, ...] = MAPPINGS
     levels: int = 64
@@ -59,9 +61,9 @@ class Case:
 
 
 PRUNED = Case("lenet5_pruned_ends", "lenet5-pruned", "ends")
-OPPOSITE = replace(PRUNED, lrs_to_hrs=1 / LRS_TO_HRS, images=2_000)
-DENSE = replace(PRUNED, network="lenet5-mnist", images=2_000, mappings=("two_column",))
-VARIED = replace(PRUNED, images=2_000, rates=(0.0, 3e-4, 1e-3, 3e-3, 1e-2))
+OPPOSITE = replace(PRUNED, lrs_to_hrs=1 / LRS_TO_HRS)
+DENSE = replace(PRUNED, network="lenet5-mnist", mappings=("two_column",))
+VARIED = replace(PRUNED, rates=(0.0, 3e-4, 1e-3, 3e-3, 1e-2))
 CASES = (
     PRUNED,
     replace(PRUNED, name="lenet5_pruned_die", law="die"),
@@ -76,8 +78,8 @@ CIFAR = replace(
     PRUNED,
     name="resnet20_pruned_ends",
     network="resnet20-pruned",
-    images=500,
-    rates=RATES[:7],
+    images=CIFAR_IMAGES,
+    rates=RATES[1:8],
     scale="column",
     bfloat16=True,
 )
@@ -90,7 +92,9 @@ def rows(seed: int, quick: bool, scale: Scale) -> Iterator[Row]:
         keep = scale.keep or Path(passing)
         keep.mkdir(parents=True, exist_ok=True)
         if quick:
-            small = replace(PRUNED, name="digits_pruned", network="digits-pruned", rates=RATES[:7:2])
+            small = replace(
+                PRUNED, name="digits_pruned", network="digits-pruned", rates=RATES[:7:2]
+            )
             yield from rows_of_case(small, measured(small, seed, scale.dies or 2, scale, keep))
             return
         for name in dict.fromkeys(case.network for case in (*CASES, *CIFAR_CASES)):
@@ -106,7 +110,7 @@ def rows(seed: int, quick: bool, scale: Scale) -> Iterator[Row]:
                 for d, p in zip(dense, pruned, strict=True)
             ]
             yield from ratio_rows(f"lenet5_against_dense_{law}", mixed, RATES)
-        yield from emulated_rows(seed, min(DIES, 3))
+        yield from emulated_rows(seed, scale, keep)
 
 
 Losses = dict[str, Any]
@@ -166,7 +170,7 @@ def _accuracy(network: Any, images: Any, weights: Any, bfloat16: bool) -> float:
     from rramhil.nn.network import logits_of
 
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-        logits = logits_of(network, images, weights, batch=250)
+        logits = logits_of(network, images, weights, batch=100)
     return float((logits.argmax(1) == images.labels).sum()) / len(images)
 
 
@@ -310,3 +314,29 @@ def tolerated_rate(losses: NDArray[np.float64], rates: Sequence[float]) -> float
     share = (LOSS_POINTS - rising[last - 1]) / (rising[last] - rising[last - 1])
     ends = np.log(rates[last - 1]), np.log(rates[last])
     return float(np.exp(ends[0] + share * (ends[1] - ends[0])))
+
+
+def emulated_rows(seed: int, scale: Scale, keep: Path) -> Iterator[Row]:
+    """The digits through emulated dies, programmed and read: how far from the direct model."""
+    rate, share = 0.005, LRS_TO_HRS / (1 + LRS_TO_HRS)
+    address = f"sigma=0&stuck_lrs={rate * share:.6f}&stuck_hrs={rate * (1 - share):.6f}"
+    for mapping in MAPPINGS:
+        job = job_of(address, "digits-pruned", "digits", [])
+        job["mapping"]["scheme"] = mapping
+        dies = [DieJob(f"digits_{mapping}", seed + die, job) for die in range(EMULATED_DIES)]
+        case = replace(
+            PRUNED,
+            name=f"digits_{mapping}_direct",
+            network="digits-pruned",
+            law="die",
+            rates=(rate,),
+            mappings=(mapping,),
+            levels=job["mapping"]["levels"],
+        )
+        losses, apart = [], []
+        for die, result in carry_out(dies, scale._replace(keep=keep)):
+            accuracy = result["accuracy"]
+            losses.append(100 * (accuracy["ideal_mapping"] - accuracy["before"]))
+            apart.append(losses[-1] - losses_of_die(case, die.die, keep)[mapping][0])
+        yield mean_row(f"digits_{mapping}_emulated_loss_at_{rate:g}", losses, "points")
+        yield mean_row(f"digits_{mapping}_emulated_minus_direct", apart, "points")

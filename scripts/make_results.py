@@ -17,6 +17,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+import results_differential
 from rramhil.report.style import REPAIRS, house_style
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -36,13 +37,15 @@ def main() -> None:
     text = page.read_text("utf-8")
     for path in sorted((DOCS / "results").glob("*.jsonl")):
         rows = {row["row"]: row for row in map(json.loads, path.read_text("utf-8").splitlines())}
-        table = "\n".join(required(rows) if path.stem == "recovery" else plain(rows))
+        table = "\n".join(TABLES.get(path.stem, plain)(rows))
         pattern = rf"(<!-- table {path.stem} -->\n).*?(<!-- end -->)"
         text, found = re.subn(pattern, rf"\g<1>{table}\n\g<2>", text, flags=re.DOTALL)
         if not found:
             raise SystemExit(f"error: docs/results.md has no table {path.stem!r}; add its markers")
         if path.stem == "recovery_curves":
             draw_curves(rows)
+        if path.stem == "differential":
+            results_differential.draw(rows, DOCS / "images")
     page.write_text(text, "utf-8")
 
 
@@ -114,6 +117,9 @@ def _curve(axes: Any, rows: Rows, pattern: str, label: str, colour: int, style: 
         markersize=3, capsize=2, label=label,
     )  # fmt: skip
 
+
+TABLES = {"recovery": required, "differential": results_differential.table}
+"""How a file of rows is told, where not as it was printed."""
 
 if __name__ == "__main__":
     main()

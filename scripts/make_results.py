@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import results_differential
 from matplotlib.figure import Figure
 
-import results_differential
 from rramhil.report.style import REPAIRS, house_style
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from rramhil.report.style import house_style
+from rramhil.report.style import REPAIRS, house_style
 
 Rows = dict[str, dict[str, Any]]
 CASES = {
@@ -46,11 +46,10 @@ def table(rows: Rows) -> Iterable[str]:
         times = rows.get(f"{found.group(1)}_current_ratio") if found else None
         if found is None or (times is None and found.group(2) == "differential"):
             continue
-        clean = rows[f"{found.group(1)}_{found.group(2)}_clean"]["value"]
-        ratio = f"{times['value']:.1f}" if times and found.group(2) == "differential" else "1"
-        yield (
-            f"| `{found.group(1)}` | {found.group(2)} | {clean:.2f} | {row['value']:.1f} | {ratio} |"
-        )
+        case, mapping = found.groups()
+        clean = rows[f"{case}_{mapping}_clean"]["value"]
+        ratio = f"{times['value']:.1f}" if times and mapping == "differential" else "1"
+        yield f"| `{case}` | {mapping} | {clean:.2f} | {row['value']:.1f} | {ratio} |"
     yield from _variation(rows)
     yield from _tried(rows)
 
@@ -99,7 +98,8 @@ def draw(rows: Rows, folder: Path) -> None:
         for axis, (title, cases) in zip(axes, panels.items(), strict=True):
             for case, style in zip(cases, ("-", "--"), strict=True):
                 for index, mapping in enumerate(("two_column", "differential")):
-                    _curve(axis, rows, f"{case}_{mapping}", index, style)
+                    label = mapping if style == "-" else None
+                    _curve(axis, rows, f"{case}_{mapping}", label, index, style)
             axis.axhline(1, linewidth=0.6, color="0.6")
             axis.set(title=title, xlabel="stuck cells", xscale="log", yscale="symlog")
             axis.set_ylim(-0.5, 100)
@@ -108,7 +108,7 @@ def draw(rows: Rows, folder: Path) -> None:
         figure.savefig(folder / "differential.png", dpi=150)
 
 
-def _curve(axis: Any, rows: Rows, start: str, index: int, style: str) -> None:
+def _curve(axis: Any, rows: Rows, start: str, label: str | None, index: int, style: str) -> None:
     points = sorted(
         (float(name.rsplit("_", 1)[1]), row["value"], row["spread"] or 0.0)
         for name, row in rows.items()
@@ -117,13 +117,6 @@ def _curve(axis: Any, rows: Rows, start: str, index: int, style: str) -> None:
     if not points:
         return
     rates, losses, spreads = zip(*points, strict=True)
-    label = start.rsplit("_", 2)[-2:] if "two" in start else ["differential"]
     axis.errorbar(
-        rates,
-        losses,
-        yerr=spreads,
-        linestyle=style,
-        color=f"C{index}",
-        label="_".join(label) if style == "-" else None,
-        capsize=2,
+        rates, losses, spreads, linestyle=style, color=REPAIRS[index], label=label, capsize=2
     )

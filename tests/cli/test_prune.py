@@ -54,7 +54,21 @@ def test_a_search_tells_every_ratio_and_can_go_on_from_its_file(
         (("--ratio", "0.5", "--epochs", "1"), "two epochs"),
         (("--ratio", "0.5", "--scale", "row"), "neither layer nor column"),
         (("--search", "--first", "0.8", "--last", "0.5"), "cannot begin at 0.8"),
-        (("--search", "--first", "0.95", "--budget", "0", "--epochs", "2", "-q"), "no ratio from"),
+        (
+            (
+                "--search",
+                "--first",
+                "0.95",
+                "--last",
+                "0.96",
+                "--budget",
+                "0",
+                "--epochs",
+                "2",
+                "-q",
+            ),
+            "no ratio from",
+        ),
     ],
 )
 def test_wrong_words_are_one_sentence_and_no_file(

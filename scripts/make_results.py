@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import results_differential
 from matplotlib.figure import Figure
 from results_codesign import draw_rename, draw_reorder
 
@@ -38,7 +39,7 @@ def main() -> None:
     text = page.read_text("utf-8")
     for path in sorted((DOCS / "results").glob("*.jsonl")):
         rows = {row["row"]: row for row in map(json.loads, path.read_text("utf-8").splitlines())}
-        table = "\n".join(required(rows) if path.stem == "recovery" else plain(rows))
+        table = "\n".join(TABLES.get(path.stem, plain)(rows))
         pattern = rf"(<!-- table {path.stem} -->\n).*?(<!-- end -->)"
         text, found = re.subn(pattern, rf"\g<1>{table}\n\g<2>", text, flags=re.DOTALL)
         if not found:
@@ -49,6 +50,8 @@ def main() -> None:
             draw_placement(rows)
         if path.stem in DRAWN:
             DRAWN[path.stem](rows, DOCS / "images")
+        if path.stem == "differential":
+            results_differential.draw(rows, DOCS / "images")
     page.write_text(text, "utf-8")
 
 
@@ -144,6 +147,9 @@ def _curve(axes: Any, rows: Rows, pattern: str, label: str, colour: int, style: 
         markersize=3, capsize=2, label=label,
     )  # fmt: skip
 
+
+TABLES = {"recovery": required, "differential": results_differential.table}
+"""How a file of rows is told, where not as it was printed."""
 
 if __name__ == "__main__":
     main()

@@ -200,4 +200,4 @@ class Conversions:
         bias = np.add.reduceat(self._weights * mean.take(sums), self._first_of_vector, axis=0)
         outputs = len(self.inputs) * self.readout.shape[1]
         squared = float(np.square(bias @ self._judged).sum(dtype=np.float64))
-        return (float(noise) + squared) / outputs
+        return float((float(noise) + squared) / outputs)

@@ -13,14 +13,13 @@ from rramhil.report.style import REPAIRS, house_style
 
 Rows = dict[str, dict[str, Any]]
 CASES = {
-    "lenet5_pruned_ends": "LeNet-5 pruned, stuck at the ends of the levels",
-    "lenet5_pruned_die": "LeNet-5 pruned, stuck as on emulated dies",
-    "lenet5_against_dense_ends": "differential pruned against two columns dense, ends",
-    "lenet5_against_dense_die": "differential pruned against two columns dense, dies",
-    "lenet5_pruned_opposite_ends": "opposite polarity, ends",
-    "lenet5_pruned_opposite_die": "opposite polarity, dies",
-    "resnet20_pruned_ends": "ResNet-20 on CIFAR-10, pruned, ends",
-    "resnet20_pruned_die": "ResNet-20 on CIFAR-10, pruned, dies",
+    "lenet5_pruned_ends": "LeNet-5 pruned",
+    "lenet5_dense_ends": "LeNet-5 dense",
+    "lenet5_against_dense_ends": "differential pruned against two columns dense",
+    "lenet5_pruned_opposite_ends": "LeNet-5 pruned, opposite polarity",
+    "lenet5_pruned_clipped_ends": "LeNet-5 pruned, weights clipped at their 99.5th percentile",
+    "lenet5_pruned_die": "LeNet-5 pruned, stuck cells as on emulated dies",
+    "resnet20_pruned_ends": "ResNet-20 on CIFAR-10, pruned",
 }
 ASKED = 7
 

@@ -56,6 +56,10 @@ def train(
         int | None, typer.Option("--shift", help="Images are moved by up to so many pixels.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of all that is drawn.")] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option("--rename", metavar="LAYER=ROWS", help="Merge a layer's rows half-way."),
+    ] = None,
     out: Annotated[
         Path,
         typer.Option("--out", "-o", metavar="FILE", help="Where the network is written."),
@@ -81,12 +85,21 @@ def train(
         "batch": batch,
         "shift": shift,
         "seed": seed,
+        "rename": dict(map(layer_rows, rename)) if rename else None,
     }
     kept = Path(f"{out}.checkpoint")
     check_paths(out, kept, resume)
     wanted = read_settings(settings, {k: v for k, v in given.items() if v is not None})
     terminal = Terminal(json=json, quiet=quiet)
     Session(wanted, folder, out, kept, terminal).carry_out(resume)
+
+
+def layer_rows(text: str) -> tuple[str, int]:
+    """A layer and its number of rows from LAYER=ROWS. Raises `UsageError`."""
+    name, _, rows = text.partition("=")
+    if not name or not rows.isdecimal():
+        raise UsageError(f"--rename {text} is not LAYER=ROWS; write for example --rename fc3=46")
+    return name, int(rows)
 
 
 def check_paths(out: Path, kept: Path, resume: bool) -> None:

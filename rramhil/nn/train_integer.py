@@ -24,10 +24,20 @@ from torch.nn import functional
 
 from rramhil.device import Ints
 from rramhil.mapping import Levels, TwoColumn
+from rramhil.mapping.rename import merged_rows
 from rramhil.nn.augment import moved_images
 from rramhil.nn.data import DataSet, data_names
 from rramhil.nn.integer import check_exact, cut, folded, raw_codes
-from rramhil.nn.layers import Layer, check_codes, coded, product_of, shapes
+from rramhil.nn.layers import (
+    Layer,
+    by_weights,
+    check_codes,
+    coded,
+    product_of,
+    shapes,
+    unrolled,
+    walk,
+)
 from rramhil.nn.network import Card, Images, Matrices, Network, accuracy_of, images_of
 from rramhil.nn.shapes import SHAPES
 from rramhil.nn.splits import Splits
@@ -38,6 +48,12 @@ from rramhil.words import nearest
 Weights = Literal["1", "ternary", "2", "4", "8"]
 LARGEST: dict[Weights, int] = {"1": 1, "ternary": 1, "2": 3, "4": 7, "8": 127}
 """1 bit: -1, 1. Ternary: -1, 0, 1. 2 bits: -3, -1, 1, 3. 4 bits: -7..7. 8 bits: -127..127."""
+
+MERGED_ON = 5000
+"""Training images, and vectors of a layer, that the merging of rows looks at."""
+
+LEAST_LATENT = 1e-3
+"""Of a binary weight that changed its sign by merging: small, but not of either sign by chance."""
 
 
 class IntegerSettings(Strict):
@@ -58,6 +74,9 @@ class IntegerSettings(Strict):
     shift: int = Field(0, ge=0, le=8)
     seed: int = Field(0, ge=0)
     split_seed: int = Field(0, ge=0)
+    rename: dict[str, int] = Field(
+        default_factory=dict, description="by layer: rows are merged to so many half-way"
+    )
 
     @field_validator("weights", mode="before")
     @classmethod
@@ -72,8 +91,19 @@ class IntegerSettings(Strict):
             raise ValueError(
                 f"there is no data set {self.data!r}{nearest(self.data, data_names())}"
             )
-        for layer in self.integer_layers():
+        layers = self.integer_layers()
+        for layer in layers:
             check_exact(layer, LARGEST[self.weights])
+        rows = {layer.name: layer.rows for layer in layers}
+        if self.rename and self.epochs < 2:
+            raise ValueError("rows are merged after half of the epochs; rename takes at least 2")
+        for name, wanted in self.rename.items():
+            if name not in rows:
+                raise ValueError(f"rename names {name!r}, which is no layer{nearest(name, rows)}")
+            if not 1 <= wanted <= rows[name]:
+                raise ValueError(
+                    f"rename of {name} to {wanted} rows, but it has {rows[name]}; give 1 to that"
+                )
         return self
 
     def integer_layers(self) -> tuple[Layer, ...]:
@@ -128,6 +158,7 @@ class IntegerTraining:
         self.best = 0.0
         self.best_epoch = 0
         self._loss = 0.0
+        self._row_of: dict[str, Tensor] = {}
         generator = torch.Generator().manual_seed(settings.seed)
         self._latent: Matrices = {}
         self._scales: Matrices = {}
@@ -153,6 +184,8 @@ class IntegerTraining:
         order: Ints | None = None
         while self.done < steps:
             epoch, number = divmod(self.done, batches)
+            if number == 0 and epoch == settings.epochs // 2 and settings.rename:
+                self._merge_rows(images)
             if number == 0 or order is None:
                 order = np.random.default_rng([settings.seed, epoch]).permutation(len(images))
             chosen = torch.from_numpy(
@@ -226,6 +259,7 @@ class IntegerTraining:
             "tensors": [tensor.detach().clone() for tensor in self._tensors()],
             "kept": list(self._kept),
             "optimiser": self._optimiser.state_dict(),
+            "rows": dict(self._row_of),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -240,6 +274,7 @@ class IntegerTraining:
                 own.copy_(kept)
         self._kept = list(state["kept"])
         self._optimiser.load_state_dict(state["optimiser"])
+        self._row_of = dict(state["rows"])
         self.done, self.best_epoch = int(state["done"]), int(state["best_epoch"])
         self._loss, self.best = float(state["loss"]), float(state["best"])
 
@@ -252,6 +287,44 @@ class IntegerTraining:
             for latent in self._latent.values():
                 latent.clamp_(-1, 1)
         return loss.item()
+
+    def _merge_rows(self, images: Images) -> None:
+        """Rows share from here on: which, is chosen on the network as it is now.
+
+        What is trained from here is the mean of the latent rows that share, so all of them follow
+        the other layers and each other; what was best before has too many rows and is forgotten.
+        """
+        network = self.exported()
+        fed: dict[str, Tensor] = {}
+        with torch.no_grad():
+            pixels = images.pixels[:MERGED_ON]
+            for step in walk(
+                network.card.layers, pixels, by_weights(network.weights, network.biases)
+            ):
+                if step.layer.name in self.settings.rename:
+                    count = step.outputs.shape[0] * step.outputs[0, 0].numel()
+                    some = torch.linspace(0, count - 1, min(count, MERGED_ON)).long()
+                    fed[step.layer.name] = unrolled(step.layer, step.inputs, some)
+            for name, target in self.settings.rename.items():
+                found = merged_rows(network.weights[name].numpy(), fed[name].numpy(), target)
+                self._row_of[name] = torch.from_numpy(found.row_of)
+                merged = torch.from_numpy(found.weights.astype(np.float32))
+                latent = self._latent[name]
+                moved = merged / LARGEST[self.settings.weights]
+                if self.settings.weights == "1":
+                    moved = merged * latent.abs().clamp_min(LEAST_LATENT)
+                latent.copy_(torch.where(merged == self._integers_of(latent), latent, moved))
+        self.best, self.best_epoch = 0.0, 0
+
+    def _shared(self, name: str) -> Tensor:
+        """The latent matrix of a layer, rows that share at their mean."""
+        latent, row_of = self._latent[name], self._row_of.get(name)
+        if row_of is None:
+            return latent
+        count = int(row_of.max()) + 1
+        sums = torch.zeros(count, latent.shape[1]).index_add(0, row_of, latent)
+        sizes = torch.bincount(row_of, minlength=count).unsqueeze(1)
+        return (sums / sizes)[row_of]
 
     def _judged(self, validation: Images, epoch: int) -> float:
         share = accuracy_of(self.exported(), validation)
@@ -270,11 +343,14 @@ class IntegerTraining:
         return moved_images(pixels, shift, starts, unturned).contiguous()
 
     def _straight(self, layer: Layer) -> Tensor:
-        latent = self._latent[layer.name]
-        return _with_value(self._integers(layer), latent * LARGEST[self.settings.weights])
+        latent = self._shared(layer.name)
+        return _with_value(self._integers_of(latent), latent * LARGEST[self.settings.weights])
 
     def _integers(self, layer: Layer) -> Tensor:
-        latent, largest = self._latent[layer.name].detach(), LARGEST[self.settings.weights]
+        return self._integers_of(self._shared(layer.name))
+
+    def _integers_of(self, latent: Tensor) -> Tensor:
+        latent, largest = latent.detach(), LARGEST[self.settings.weights]
         match self.settings.weights:
             case "1":
                 return torch.where(latent < 0, -1.0, 1.0)

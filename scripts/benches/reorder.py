@@ -7,7 +7,7 @@ the row's name says, in codes at a sum of S. The order is annealed on 300 calibr
 without labels; the loss is that of the noise, on the 10,000 test images. `reduction`: percent of
 the loss that reordering takes away, a value for each network, over its ten noise seeds
 (`natural`), or against the mean of 20 random orders (`random`); spread: half the 95 % interval
-over networks and noise seeds. `code_error`: percent by which the expected squared error of the
+over networks and noise seeds, or (`by_network`) over the means of the networks alone. `code_error`: percent by which the expected squared error of the
 outputs changes.
 """
 
@@ -39,12 +39,13 @@ def rows(seed: int, quick: bool, scale: Scale) -> Iterator[Row]:
             losses = [float(loss) for one in found for loss in one[what]]
             yield mean_row(f"{name}_{what}_loss", losses, "points")
         for what in ("natural", "random"):
-            shares = [
-                100 * (1 - after / float(np.mean(one[what])))
+            by_network = [
+                [100 * (1 - after / float(np.mean(one[what]))) for after in one["reordered"]]
                 for one in found
-                for after in one["reordered"]
             ]
-            yield mean_row(f"{name}_loss_reduction_{what}", shares, "percent")
+            yield mean_row(f"{name}_loss_reduction_{what}", sum(by_network, []), "percent")
+            means = [float(np.mean(shares)) for shares in by_network]
+            yield mean_row(f"{name}_loss_reduction_{what}_by_network", means, "percent")
         changes = [float(one["code_error"][0]) for one in found]
         yield mean_row(f"{name}_code_error", changes, "percent")
 

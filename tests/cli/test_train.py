@@ -73,6 +73,8 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_same_file_comes(
         (("--epochs", "0"), "epochs"),
         (("--data", "digits"), "conv2 has a kernel of 5, larger than (6, 4, 4)"),
         (("none.toml",), "there is no file none.toml"),
+        (("--rename", "fc3:46"), "is not LAYER=ROWS"),
+        (("--rename", "fc4=46"), "'fc4', which is no layer"),
         (("--data", "mnist"), "rramhil data fetch mnist"),
     ],
 )

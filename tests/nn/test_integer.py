@@ -187,9 +187,10 @@ def test_weights_that_are_no_integers_are_not_written(tmp_path: Path) -> None:
         save_network(network, tmp_path / "net.safetensors")
 
 
-def test_a_resumed_training_repeats_the_whole_one_bit_for_bit() -> None:
+@pytest.mark.parametrize("rename", [{}, {"fc2": 9}], ids=["as it is", "rows merged"])
+def test_a_resumed_training_repeats_the_whole_one_bit_for_bit(rename: dict[str, int]) -> None:
     data, validation = images("train", 300), images("validation", 50)
-    whole, first, second = (training(epochs=3, shift=1) for _ in range(3))
+    whole, first, second = (training(epochs=3, shift=1, rename=rename) for _ in range(3))
     losses = [tick.loss for tick in whole.run(data, validation)]
     for tick in first.run(data, validation):
         if tick.done == 8:  # within the second epoch
@@ -202,7 +203,25 @@ def test_a_resumed_training_repeats_the_whole_one_bit_for_bit() -> None:
     for kind in ("tensors", "kept"):
         assert all(torch.equal(a, b) for a, b in zip(again[kind], once[kind], strict=True))
     with pytest.raises(ValueError, match="belongs to other settings"):
-        training(epochs=3, seed=1, shift=1).restore(first.state())
+        training(epochs=3, seed=1, shift=1, rename=rename).restore(first.state())
+
+
+@pytest.mark.parametrize("weights", ["1", "4"])
+def test_rows_merged_half_way_are_trained_on_together(weights: Weights) -> None:
+    done = training(weights=weights, epochs=6, rename={"fc2": 8})
+    tied = []
+    for tick in done.run(images("train", 500), images("validation")):
+        if tick.validation is not None:
+            rows = done.exported().weights["fc2"]
+            tied.append((len(rows.unique(dim=0)), done.state()["tensors"][2]))
+    assert [count <= 8 for count, _ in tied] == [False] * 3 + [True] * 3
+    moved = tied[5][1] - tied[3][1]
+    assert (moved.abs() > 1e-4).float().mean() > 0.5, "the rows that share were not trained"
+    done.choose_best()
+    network = done.exported()
+    assert len(network.weights["fc2"].unique(dim=0)) <= 8
+    assert accuracy_of(network, images("validation")) == done.best
+    assert len(network.weights["fc1"].unique(dim=0)) > 8
 
 
 def test_it_learns_and_keeps_the_epoch_that_was_best_on_validation() -> None:
@@ -264,6 +283,9 @@ def test_a_product_that_is_a_little_wrong_gives_the_same_codes() -> None:
             "conv adds or averages",
         ),
         ({"layers": ()}, "last layer gives the answers"),
+        ({"rename": {"fc3": 4}}, "'fc3', which is no layer; did you mean"),
+        ({"rename": {"fc2": 17}}, "fc2 to 17 rows, but it has 16"),
+        ({"rename": {"fc2": 8}, "epochs": 1}, "takes at least 2"),
     ],
 )
 def test_settings_that_make_no_integer_network_are_refused(

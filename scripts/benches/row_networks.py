@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-NETWORKS, EPOCHS = 3, 6
+NETWORKS, EPOCHS = 3, 7
 SETS = ("calibration", "validation", "test")
 
 
@@ -36,8 +36,11 @@ class LastLayer:
         return 100 * float((answers == self.labels[of]).mean())
 
 
-def last_layer(seed: int, quick: bool, keep: Path | None) -> LastLayer:
-    """That of the network of `seed`; of the shipped one for the digits when `quick`."""
+def last_layer(seed: int, quick: bool, keep: Path | None, merged: int | None = None) -> LastLayer:
+    """That of the network of `seed`; of the shipped one for the digits when `quick`.
+
+    With `merged` of a network whose last rows were merged to so many half-way through its training.
+    """
     import torch
 
     from rramhil.nn.data import load_data
@@ -46,7 +49,7 @@ def last_layer(seed: int, quick: bool, keep: Path | None) -> LastLayer:
     from rramhil.nn.splits import make_splits
 
     torch.set_num_threads(1)
-    network = load_network("digits-1b2b") if quick else _trained(seed, keep)
+    network = load_network("digits-1b2b") if quick else _trained(seed, keep, merged)
     data, layers = load_data(network.card.data), network.card.layers
     splits = make_splits(data, network.card.split_seed)
     codes, labels = {}, {}
@@ -63,7 +66,7 @@ def last_layer(seed: int, quick: bool, keep: Path | None) -> LastLayer:
     return LastLayer(network.weights[own].numpy(), network.biases[own].numpy(), codes, labels)
 
 
-def _trained(seed: int, keep: Path | None) -> Any:
+def _trained(seed: int, keep: Path | None, merged: int | None) -> Any:
     from rramhil.nn.data import load_data
     from rramhil.nn.network import images_of, load_network, save_network
     from rramhil.nn.splits import make_splits
@@ -71,9 +74,10 @@ def _trained(seed: int, keep: Path | None) -> Any:
 
     folder = keep or Path(tempfile.gettempdir()) / "rramhil-row-networks"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"lenet5-1b2b-{seed}.safetensors"
+    rename = {} if merged is None else {"fc3": merged}
+    path = folder / f"lenet5-{'1b2b' if merged is None else merged}-{seed}.safetensors"
     if not path.exists():
-        settings = IntegerSettings(epochs=EPOCHS, seed=seed)
+        settings = IntegerSettings(epochs=EPOCHS, seed=seed, rename=rename)
         data = load_data(settings.data)
         splits = make_splits(data, settings.split_seed)
         training = IntegerTraining(settings, card_of(settings, data, path.stem))

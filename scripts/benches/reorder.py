@@ -7,8 +7,8 @@ the row's name says, in codes at a sum of S. The order is annealed on 300 calibr
 without labels; the loss is that of the noise, on the 10,000 test images. `reduction`: percent of
 the loss that reordering takes away, a value for each network, over its ten noise seeds
 (`natural`), or against the mean of 20 random orders (`random`); spread: half the 95 % interval
-over networks and noise seeds, or (`by_network`) over the means of the networks alone. `code_error`: percent by which the expected squared error of the
-outputs changes.
+over networks and noise seeds, or (`by_network`) over the means of the networks alone.
+`code_error`: percent by which the expected squared error of the outputs changes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ def rows(seed: int, quick: bool, scale: Scale) -> Iterator[Row]:
                 [100 * (1 - after / float(np.mean(one[what]))) for after in one["reordered"]]
                 for one in found
             ]
-            yield mean_row(f"{name}_loss_reduction_{what}", sum(by_network, []), "percent")
+            yield mean_row(
+                f"{name}_loss_reduction_{what}",
+                [share for shares in by_network for share in shares],
+                "percent",
+            )
             means = [float(np.mean(shares)) for shares in by_network]
             yield mean_row(f"{name}_loss_reduction_{what}_by_network", means, "percent")
         changes = [float(one["code_error"][0]) for one in found]

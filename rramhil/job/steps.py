@@ -250,6 +250,7 @@ def evaluate(work: Work, step: Evaluate) -> Ticks:
             reading = settled_reading(work.device, work.subject.cells, step.delay)
             array = held(work.subject, reading)
             judge_in_situ(work, products_of(work), array, work.correction.applied(array))
+        work.digital |= {"images": len(work.subject.calibration)}  # the ranges are theirs
         yield Tick(1, 1, f"accuracy in situ {work.accuracy:.2%}")
         return
     yield Tick(0, 2, f"reading {work.subject.cells.size} cells")

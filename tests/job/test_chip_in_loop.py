@@ -96,8 +96,10 @@ def test_products_are_counted(repaired: RunResult) -> None:
     assert cost["finished"].products - judged == blocks * (128 + 128 + 2 * 150)
     assert cost["measured"].products - judged == blocks * (900 + 150)
     assert cost["measured"].pulses > 0
-    images = {name: cost[name].images for name in ON_ARRAY}  # 147 of them for the ranges
-    assert images == {"closed_form": 147, "finished": 147, "rsa": 347, "measured": 900 + 147}
+    images = {name: cost[name].images for name in cost}  # 147 of them for the ranges
+    learnt = {"closed_form": 147, "finished": 147, "rsa": 347, "measured": 900 + 147}
+    assert images == {"in_situ": 147, **learnt}
+    assert cost["in_situ"].labels == repaired.cost["readback"].images == 0
     assert cost["measured"].memory_writes == 404 + 2 * 18 * (64 + 2 * 10)
     assert repaired.cost["readback"].products == 0
 

@@ -104,6 +104,19 @@ def test_products_are_counted(repaired: RunResult) -> None:
     assert repaired.cost["readback"].products == 0
 
 
+def test_products_are_repeated_as_the_job_says(repaired: RunResult) -> None:
+    text = f"[in_situ]\nrepeats = 3\ninput_percentile = 98\n{IN_SITU}{CLOSED}"
+    often = run(text)
+    for name in ("in_situ", "closed_form"):
+        assert often.cost[name].products == 3 * repaired.cost[name].products
+        assert often.cost[name].reads == repaired.cost[name].reads
+        (own,), (before,) = (
+            [s.findings for s in r.steps if s.name == name] for r in (often, repaired)
+        )
+        assert float(own["product_noise_fc2"] or 0) < 0.7 * float(before["product_noise_fc2"] or 0)
+    assert accuracy(often, "closed_form") > 0.9
+
+
 @pytest.mark.parametrize(
     ("name", "least"), [("progressive", 0.78), ("low_rank", 0.93), ("verified", 0.9)]
 )

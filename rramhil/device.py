@@ -101,7 +101,8 @@ class Spec:
     `volatile`: the array dies with this process (an in-process emulator): nothing needs an fsync,
     the die is rebuilt from its ledger. `newborn`: this silicon starts its life now; earlier lives
     under the same serial do not count. `home`: the folder that keeps a volatile die between runs
-    (its ledger and saved states); empty: the user's data folder.
+    (its ledger and saved states); empty: the user's data folder. `barred`: flat indices of cells
+    that the station never lets be pulsed, ascending.
     """
 
     model: str
@@ -117,6 +118,7 @@ class Spec:
     volatile: bool = False
     newborn: bool = False
     home: str = ""
+    barred: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:

@@ -319,7 +319,12 @@ def tighten(spec: Spec, limits: StationLimits) -> Spec:
         if limits.kinds is None or kind in limits.kinds
     }
     free = not limits.spans and limits.kinds is None and limits.budget.volt_seconds is None
-    return replace(spec, pulses=MappingProxyType(pulses), program=spec.program if free else None)
+    return replace(
+        spec,
+        pulses=MappingProxyType(pulses),
+        program=spec.program if free else None,
+        barred=tuple(sorted({*spec.barred, *np.asarray(limits.barred).tolist()})),
+    )
 
 
 def _tighter(kind: Kind, own: PulseLimits, spans: PulseSpans, whose: str) -> PulseLimits:

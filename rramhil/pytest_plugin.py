@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rramhil.connected import Connected
     from rramhil.device import Device
     from rramhil.mapping import MappedNetwork
-    from rramhil.mapping.schemes import Weights
+    from rramhil.mapping.scheme import Weights
 
 DEFAULT_ADDRESS = "emulator:40nm"
 

@@ -138,12 +138,14 @@ class Run:
         self, watch: Watch, should_stop: ShouldStop, connect_to: Connect, link_tries: int
     ) -> None:
         from rramhil.job.learning import check_lessons
+        from rramhil.job.row_tables import check_rows
         from rramhil.job.subject import Material
         from rramhil.nn.repeatable import repeatable
 
         watch(Progress(0, len(self.result.steps), "prepare", 0, 1, "loading network and data"))
         material = Material.load(self.job)
         check_lessons(self.job, material)
+        check_rows(self.job, material)
         log = open_log(self.folder / "events.jsonl", self.run)
         try:
             with repeatable():

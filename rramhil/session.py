@@ -15,14 +15,15 @@ from rramhil.device import DeviceError, Kind
 from rramhil.job.events import EventLog
 from rramhil.job.file import JobFile, Report, Step
 from rramhil.job.folder import RunFolder
-from rramhil.job.preflight import preflight
+from rramhil.job.preflight import check_places, preflight
 from rramhil.job.result import DeviceInfo, RunResult, StepResult
 from rramhil.job.timing import timings_of
 from rramhil.ledger import LedgerReader
 from rramhil.versions import versions
 
 if TYPE_CHECKING:
-    from rramhil.job.subject import Material
+    from rramhil.job.row_tables import Arrangement
+    from rramhil.job.subject import Material, Subject
     from rramhil.job.work import Work
 
 
@@ -64,7 +65,7 @@ class Session:
     def carry_out(self, material: Material, watch: Watch, should_stop: ShouldStop) -> None:
         """Prepare, then the steps that are open, until done or asked to stop."""
         preflight(self.job, self.device.spec)
-        work = self._prepare(material)
+        work = self._prepare(self._arranged(material, watch))
         for record, step in zip(self.result.steps, self.job.steps, strict=True):
             if record.outcome == "finished":
                 continue
@@ -73,7 +74,33 @@ class Session:
             elif not self._step(work, record, step, watch, should_stop):
                 return
 
+    def _arranged(self, material: Material, watch: Watch) -> Material:
+        """`material` with the rows of its layers renamed and reordered, where the job asks."""
+        from rramhil.job.row_tables import arrange, restored
+
+        mapping = self.job.mapping
+        if not mapping.rename and mapping.reorder is None:
+            return material
+        kept = "arrays/rows.npz"
+        if (self.folder.path / kept).exists():
+            return restored(material, self.folder.load_arrays(kept)).material(material)
+        arranging = arrange(material, self.job, self.device.spec)
+        while True:
+            try:
+                tick = next(arranging)
+            except StopIteration as done:
+                arrangement: Arrangement = done.value
+                break
+            total = len(self.result.steps)
+            watch(Progress(0, total, "prepare", tick.done, tick.total, tick.text))
+        self.result.rows = arrangement.told
+        self.folder.save_arrays("rows", arrangement.as_arrays())
+        tables = {name: table.tolist() for name, table in arrangement.rows.items()}
+        self.device.ledger.note("rows", {"tables": tables})
+        return arrangement.material(material)
+
     def _prepare(self, material: Material) -> Work:
+        from rramhil.job.estimating import estimates_of
         from rramhil.job.steps import remember
         from rramhil.job.subject import Subject, wilson
         from rramhil.job.work import Work
@@ -81,20 +108,14 @@ class Session:
         subject = Subject(material, self.job, self.device.spec)
         work = Work(self.job, self.device, subject, run=self.result.run)
         result, folder = self.result, self.folder
+        check_places(self.job, subject.cells, self.device.spec)
         if result.accuracy.teacher is None:
-            folder.save_arrays("layout", subject.layout())
             result.splits = subject.splits.digests()
             result.accuracy.teacher = subject.teacher
-            result.accuracy.ideal_mapping = subject.ideal
-            for name in ("teacher", "ideal_mapping"):
-                share = getattr(result.accuracy, name)
-                result.intervals[name] = wilson(share, len(subject.test))
-            loss = 100 * (subject.teacher - subject.ideal)
-            if loss > 1:
-                result.warnings.append(
-                    f"the ideal mapping lies {loss:.1f} points below the teacher: use more levels, "
-                    "a scale for each column, or a network trained for these levels"
-                )
+            result.intervals["teacher"] = wilson(subject.teacher, len(subject.test))
+            self._note_mapping(subject)
+            if self.device.spec.mvm is not None and self.job.is_in_situ:
+                result.estimates = estimates_of(subject, self.device.spec)
             self.device.ledger.note(
                 "prepared",
                 {
@@ -109,6 +130,21 @@ class Session:
             if record.outcome == "finished" and record.arrays:
                 remember(work, step, folder.load_arrays(record.arrays))
         return work
+
+    def _note_mapping(self, subject: Subject) -> None:
+        """Where the weights lie, and what the mapping itself costs; a scan may change both."""
+        from rramhil.job.subject import wilson
+
+        result = self.result
+        self.folder.save_arrays("layout", subject.layout())
+        result.accuracy.ideal_mapping = subject.ideal
+        result.intervals["ideal_mapping"] = wilson(subject.ideal, len(subject.test))
+        loss = 100 * (subject.teacher - subject.ideal)
+        if loss > 1 and not subject.provisional:
+            result.warnings.append(
+                f"the ideal mapping lies {loss:.1f} points below the teacher: use more levels, "
+                "a scale for each column, or a network trained for these levels"
+            )
 
     def _step(
         self, work: Work, record: StepResult, step: Step, watch: Watch, should_stop: ShouldStop
@@ -198,7 +234,10 @@ class Session:
         if work.arrays:
             name = f"{record.index:02d}-{record.name}"
             record.arrays = folder.save_arrays(name, work.arrays)
+            was_open = work.subject.provisional
             remember(work, step, work.arrays)
+            if was_open and not work.subject.provisional:
+                self._note_mapping(work.subject)
         record.outcome = "finished"
         if work.accuracy is not None:
             result.accuracy.add(record.name, work.accuracy)

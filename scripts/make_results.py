@@ -15,7 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import results_differential
 from matplotlib.figure import Figure
+from results_codesign import draw_rename, draw_reorder
 
 from rramhil.report.style import REPAIRS, house_style
 
@@ -28,6 +30,7 @@ REQUIRED = {
     "range0.3_5000": ("0.3 of the range", 0.9),
 }
 Rows = dict[str, dict[str, Any]]
+DRAWN = {"rename": draw_rename, "reorder": draw_reorder}
 
 
 def main() -> None:
@@ -43,6 +46,12 @@ def main() -> None:
             raise SystemExit(f"error: docs/results.md has no table {path.stem!r}; add its markers")
         if path.stem == "recovery_curves":
             draw_curves(rows)
+        if path.stem == "placement":
+            draw_placement(rows)
+        if path.stem in DRAWN:
+            DRAWN[path.stem](rows, DOCS / "images")
+        if path.stem == "differential":
+            results_differential.draw(rows, DOCS / "images")
     page.write_text(text, "utf-8")
 
 
@@ -119,6 +128,30 @@ def draw_curves(rows: Rows) -> None:
         figure.savefig(path, dpi=110, facecolor="white")
 
 
+def draw_placement(rows: Rows) -> None:
+    """Losses of the natural and of the chosen places, for each sort of fault that was measured."""
+    ways = {"naive": "natural places", "naive_partners": "natural, partners moved",
+            "placed": "placed", "placed_partners": "placed, partners moved"}  # fmt: skip
+    sorts = {"rows": "18 of 256 word lines", "cells": "as many single cells"}
+    there = [sort for sort in sorts if f"{sort}_placed_loss" in rows]
+    with house_style():
+        figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+        axes = figure.subplots()
+        for number, (way, label) in enumerate(ways.items()):
+            found = [rows[f"{sort}_{way}_loss"] for sort in there]
+            at = [place + 0.2 * (number - 1.5) for place in range(len(there))]
+            axes.bar(
+                at, [max(row["value"], 0.0) for row in found], 0.18, color=REPAIRS[number],
+                yerr=[row["spread"] or 0.0 for row in found], capsize=2, label=label,
+            )  # fmt: skip
+        axes.set_xticks(range(len(there)), [sorts[sort] for sort in there])
+        axes.set_yscale("symlog", linthresh=0.1)
+        axes.set_ylabel("loss, points")
+        axes.legend(fontsize=7)
+        path = DOCS / "images" / "placement.png"
+        figure.savefig(path, dpi=110, facecolor="white")
+
+
 def _curve(axes: Any, rows: Rows, pattern: str, label: str, colour: int, style: str = "-") -> None:
     points = [
         (float(found[1]), row["value"], row["spread"] or 0.0)
@@ -131,6 +164,9 @@ def _curve(axes: Any, rows: Rows, pattern: str, label: str, colour: int, style: 
         markersize=3, capsize=2, label=label,
     )  # fmt: skip
 
+
+TABLES = {"recovery": required, "differential": results_differential.table}
+"""How a file of rows is told, where not as it was printed."""
 
 if __name__ == "__main__":
     main()

@@ -18,10 +18,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from rramhil.device import ReadLimits, Spec
-from rramhil.mapping import Levels, TwoColumn, map_network
+from rramhil.mapping import TwoColumn, map_network
 from rramhil.nn.data import DataSet, load_data
 from rramhil.nn.hardened import Hardening, harden
+from rramhil.nn.judged import LEVELS, judged, roomy_die
 from rramhil.nn.layers import Layer
 from rramhil.nn.network import (
     Card,
@@ -33,6 +33,7 @@ from rramhil.nn.network import (
     save_network,
 )
 from rramhil.nn.repeatable import repeatable
+from rramhil.nn.shapes import DIGITS, LENET5
 from rramhil.nn.splits import Splits, make_splits
 from rramhil.nn.train import Recipe, train
 from rramhil.nn.train_normed import NormedRecipe, NormedTraining
@@ -40,7 +41,6 @@ from rramhil.nn.written import WriteErrors, WrittenNetwork
 
 FOLDER = Path(__file__).parent.parent / "fixtures" / "networks"
 SEED = 0
-LEVELS = Levels(count=10, lowest=1e-6, highest=40e-6, tolerance=1e-6)
 
 
 def resnet20() -> tuple[Layer, ...]:
@@ -58,20 +58,6 @@ def resnet20() -> tuple[Layer, ...]:
             ]
     layers[-1] = layers[-1].model_copy(update={"pool": 8, "pooling": "average"})
     return (*layers, Layer(name="fc", kind="linear", inputs=64, outputs=10, relu=False))
-
-
-DIGITS = (
-    Layer(name="fc1", kind="linear", inputs=64, outputs=128),
-    Layer(name="fc2", kind="linear", inputs=128, outputs=64),
-    Layer(name="fc3", kind="linear", inputs=64, outputs=10, relu=False),
-)
-LENET5 = (
-    Layer(name="conv1", kind="convolution", inputs=1, outputs=6, kernel=5, padding=2, pool=2),
-    Layer(name="conv2", kind="convolution", inputs=6, outputs=16, kernel=5, pool=2),
-    Layer(name="fc1", kind="linear", inputs=400, outputs=120),
-    Layer(name="fc2", kind="linear", inputs=120, outputs=84),
-    Layer(name="fc3", kind="linear", inputs=84, outputs=10, relu=False),
-)
 
 
 @dataclass(frozen=True)
@@ -149,7 +135,7 @@ def main() -> None:
 
 def write(network: Network, data: DataSet, scale: str, folder: Path) -> None:
     """Measure `network` and write it into `folder` under its name."""
-    accuracy = measure(network, data, make_splits(data, SEED), scale)
+    accuracy = judged(network, data, make_splits(data, SEED), scale)
     card = network.card.model_copy(update={"accuracy": accuracy})
     path = folder / f"{card.name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +147,7 @@ def hardened(teacher: Network, data: DataSet, splits: Splits, scale: str, sigma:
     """`teacher` trained on against multiplicative write errors, two columns and ten levels."""
     per_column = scale == "column"
     mapped = map_network(
-        teacher.matrices(), die(), LEVELS, TwoColumn(), scale_per_column=per_column
+        teacher.matrices(), roomy_die(), LEVELS, TwoColumn(), scale_per_column=per_column
     )
     errors = WriteErrors(LEVELS.siemens, LEVELS.siemens, sigma * LEVELS.siemens)
     written = WrittenNetwork(mapped, errors, np.full(mapped.cells.size, np.nan))
@@ -212,26 +198,6 @@ def normed(
             flush=True,
         )
     return training.folded()
-
-
-def measure(network: Network, data: DataSet, splits: Splits, scale: str) -> dict[str, float]:
-    """Teacher and ideal mapping (two columns, ten levels) on validation and on test."""
-    each = scale == "column"
-    mapped = map_network(network.matrices(), die(), LEVELS, TwoColumn(), scale_per_column=each)
-    ideal = network.with_weights(mapped.ideal_weights())
-    sets = {"validation": splits.validation, "test": splits.test}
-    accuracy = {}
-    for name, indices in sets.items():
-        images = images_of(data, indices)
-        accuracy[f"teacher_{name}"] = round(accuracy_of(network, images), 6)
-        accuracy[f"ideal_mapping_{name}"] = round(accuracy_of(network, images, ideal), 6)
-    return accuracy
-
-
-def die() -> Spec:
-    """A die with room enough: only its size matters here."""
-    reading = ReadLimits(lowest=0.0, highest=100e-6, lsb=1e-9, volts=0.2, seconds=1e-6)
-    return Spec("any", "any", 64, 256, 256, reading, pulses={})
 
 
 if __name__ == "__main__":

@@ -83,7 +83,10 @@ def test_scripts_and_commands_that_a_page_names_exist(page: Path) -> None:
     ("page", "number"),
     [
         (page, number)
-        for page in (ROOT / "README.md", ROOT / "docs" / "getting-started.md")
+        for page in (
+            ROOT / "README.md",
+            *(ROOT / "docs" / p for p in ("getting-started.md", "codesign.md")),
+        )
         for number in range(len(blocks(page, "python")))
     ],
     ids=lambda value: value.name if isinstance(value, Path) else str(value),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +16,15 @@ from rramhil.device import Kind, Pulse, Refused
 from rramhil.job.file import load_job
 from rramhil.ledger import LedgerReader
 from rramhil.run import Run
-from rramhil.trim import TrimSettings, check_trim, read_tile, trim_tile
+from rramhil.trim import (
+    Aim,
+    TrimSettings,
+    check_counts,
+    check_trim,
+    counting,
+    read_tile,
+    trim_tile,
+)
 from rramhil_drivers.emulator.die import EmulatedDie
 
 FAST = TrimSettings(vectors=4096, rounds=2, reads=2)
@@ -105,3 +116,55 @@ def test_the_step_trims_reports_and_is_recorded(tmp_path) -> None:  # type: igno
     with LedgerReader(run.result.ledger) as reader:
         knobs = {row.data["knob"] for row in reader.rows(run.run, ops=("adjust",)) if row.data}
     assert knobs == {"trim_tile", "column_gain", "column_offset"}
+
+
+def test_the_aim_of_counts_is_the_line_through_no_and_one_high_cell() -> None:
+    with open_device("emulator:40nm?tiles=1") as die:
+        high = np.random.default_rng(0).random((256, 256)) < 0.5
+        siemens = np.where(high, 170e-6, 24e-6)
+        aim = counting(die.spec, siemens, high, [(np.arange(5, 69), np.arange(3, 13))])
+        few = counting(die.spec, siemens, high, [(np.arange(4), np.arange(10))])
+    np.testing.assert_allclose(aim.gain[3:13], 200 / 146)
+    np.testing.assert_allclose(aim.offset[3:13], -7 * 24 / 146)
+    np.testing.assert_allclose(few.offset[:10], -4 * 24 / 146)
+    assert (aim.gain[:3] == 1).all()
+    assert (aim.offset[13:] == 0).all()
+
+
+def test_a_trim_to_counts_makes_codes_the_numbers_of_high_cells(tmp_path: Path) -> None:
+    """Seven high cells of 150 uS are five codes of 200 uS until the references count them."""
+    text = (files("rramhil_fixtures") / "chips" / "40nm.toml").read_text("utf-8")
+    head, table = text.split("[program]")
+    table = table.replace("cells_at_once = 32", "cells_at_once = 4096", 1)
+    (tmp_path / "chip.toml").write_text(f"{head}[program]{table}")
+    faultless = "stuck_lrs=0&stuck_hrs=0&stuck_rows=0"
+    die = open_device(f"emulator:{tmp_path / 'chip.toml'}?tiles=1&die=3&{faultless}")
+    rng, side = np.random.default_rng(1), np.arange(64)
+    high = np.zeros((256, 256), dtype=bool)
+    high[:64, :64] = rng.random((64, 64)) < 0.5
+    asked = high[:64, :64].reshape(-1)
+    cells = die.spec.cells(0, side[:, None], side[None, :])
+    die.program(cells, np.where(asked, 140e-6, 0.0), np.where(asked, 160e-6, 15e-6))
+    siemens = read_tile(die, 0, 2)
+    aim = counting(die.spec, siemens, high, [(side, side)])
+    inputs = np.zeros((200, 256), dtype=np.int64)
+    inputs[np.arange(200)[:, None], rng.random((200, 64)).argsort(axis=1)[:, :7]] = 1
+    true = (inputs @ high)[:, :64]
+
+    def wrong(aim: Aim | None) -> float:
+        little = TrimSettings(vectors=1024, rounds=1, reads=1)
+        for _ in trim_tile(die, 0, siemens, little, np.random.default_rng(2), aim):
+            pass
+        return float(np.mean(die.mvm(0, inputs)[:, :64] != true))
+
+    assert wrong(None) > 0.5
+    assert wrong(aim) < 0.25
+
+
+def test_counts_are_refused_where_a_conversion_cannot_count() -> None:
+    with open_device("emulator:40nm") as die:
+        check_counts(die.spec, 2)
+        with pytest.raises(Refused, match=r"at 2 levels, and \[mapping\] has 4; set levels = 2"):
+            check_counts(die.spec, 4)
+    with open_device("emulator:wide") as die, pytest.raises(Refused, match="cannot count cells"):
+        check_counts(die.spec, 2)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from rramhil.cli import abort, bench, data, init, ledger, look, recover, run
+from rramhil.cli import abort, bench, data, estimate, init, ledger, look, prune, recover, run, train
 from rramhil.cli.app import app
 from rramhil.cli.errors import STOPPED
 
@@ -23,7 +23,10 @@ app.add_typer(ledger.app, name="ledger", rich_help_panel=LOOK)
 app.command("devices", rich_help_panel=BENCH)(bench.devices)
 app.command("doctor", rich_help_panel=BENCH)(bench.doctor)
 app.command("abort", rich_help_panel=BENCH)(abort.abort)
+app.command("prune", rich_help_panel=FILES)(prune.prune)
 app.command("init", rich_help_panel=FILES)(init.init)
+app.command("estimate", rich_help_panel=FILES)(estimate.estimate)
+app.command("train", rich_help_panel=FILES)(train.train)
 app.add_typer(data.app, name="data", rich_help_panel=FILES)
 
 

@@ -32,7 +32,7 @@ name = "digits"             # `rramhil data list`; its split is the one of the n
 # folder = "data"           # where fetched sets lie (default: RRAMHIL_DATA)
 
 [mapping]
-scheme = "two_column"       # or "one_column": one cell a weight, a reference at mid level
+scheme = "two_column"       # or "differential", "one_column", ...: docs/mapping.md
 levels = 10                 # conductances a cell can be written to, evenly spaced
 lowest = "20 uS"
 highest = "200 uS"
@@ -120,8 +120,8 @@ seconds = ["100 ns", "10 us"]
 [pulses.form]
 allowed = false             # a die is formed once; allow it when you mean it
 
-# [barred]                  # never pulsed: a step that pulses all cells, as `scan` and open-loop
-#                           # `program` do, refuses a job whose network lies on one of them
+# [barred]                  # never pulsed: `scan` leaves them out; a network that lies on one of
+#                           # them is refused, unless the job has [mapping] around_faults = true
 # cells = [[0, 12, 7]]      # tile, row, column
 # rows = [[0, 200]]         # tile, row
 """

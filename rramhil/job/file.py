@@ -14,13 +14,17 @@ from rramhil.job.after_care import Care, Recalibrate, Wait, Watch
 from rramhil.job.recoveries import Recover, RecoverLowRank, Recovery
 from rramhil.job.step import NAME, Compensate, Delay, Passes, StepSettings, refuse_keys
 from rramhil.job.timing import TimingTable
-from rramhil.mapping import Levels, find_scheme
+from rramhil.mapping import SCHEMES, Levels, Scheme, find_scheme
+from rramhil.mapping.conversions import LawName
 from rramhil.schema import FileError, Siemens, Strict, check, read_toml
 from rramhil.trim import TrimSettings
 from rramhil.tune import Forming
 from rramhil.verify import SDR, Bias, PulseVolts, Recipe
 from rramhil.words import nearest
 
+AUTO = "auto"
+CHOICES = ("two_column", "differential", "one_column")
+"""What `auto` chooses from, as far as they fit the die."""
 RESERVED = ("teacher", "ideal_mapping")
 BUILDS_ON = {
     "program": "needs cells that hold the network",
@@ -61,26 +65,78 @@ class InSituTable(Strict):
     )
 
 
+class ReorderTable(Strict):
+    """[mapping] reorder: the noise of a conversion in codes at a sum of S codes, and the search.
+
+    `noise`: constant (strength), sqrt (strength x sqrt S) or linear (strength x S); `floor` is
+    added in squares. `layers`: all by default.
+    """
+
+    noise: LawName = "sqrt"
+    strength: float = Field(0.1, ge=0, le=10)
+    floor: float = Field(0.05, ge=0, le=10)
+    iterations: int = Field(3000, ge=1, le=1_000_000)
+    images: int = Field(200, ge=1, le=5000)
+    layers: list[str] | None = Field(None, min_length=1)
+
+
 class MappingTable(Strict):
     """[mapping]: how weights become conductances."""
 
-    scheme: str = "two_column"
+    scheme: str = Field("two_column", description="auto: decided by what a scan finds")
+    slices: int | None = Field(None, ge=2, le=12, description="digits a weight, of bit_slices")
     levels: int = Field(10, ge=2, le=256)
     lowest: Siemens = 20e-6
     highest: Siemens = 200e-6
     tolerance: Siemens = Field(5e-6, description="a cell is at its level within +- this")
     percentile: float = Field(99.5, gt=50, le=100, description="of |w|: clipped beyond")
     scale: Literal["layer", "column"] = "layer"
+    around_faults: bool = Field(False, description="place rows and columns by what a scan finds")
+    rename: dict[str, Literal["equal"] | Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, description="by layer: equal, or so many rows at most"
+    )
+    reorder: ReorderTable | None = None
 
     def as_levels(self) -> Levels:
         """The levels with their windows. Raises ValueError when they overlap."""
         return Levels(self.levels, self.lowest, self.highest, self.tolerance)
 
+    def as_scheme(self, name: str | None = None) -> Scheme:
+        """The scheme, or the one called `name`. Raises ValueError for one that is unknown or has
+        no slices."""
+        return find_scheme(name or self.scheme, self.slices)
+
     @model_validator(mode="after")
     def _sensible(self) -> MappingTable:
-        self.as_levels()
-        find_scheme(self.scheme)
+        levels = self.as_levels()
+        if self.scheme != AUTO and self.scheme not in SCHEMES:
+            hint = nearest(self.scheme, [*SCHEMES, AUTO])
+            raise ValueError(f"there is no mapping scheme {self.scheme!r}{hint}")
+        if self.reorder is not None and self.is_decided_by_scan:
+            raise ValueError(
+                "reorder chooses an order of the rows, and what a scan decides gives them other "
+                "word lines; leave out reorder, or around_faults and the scheme 'auto'"
+            )
+        if self.scheme == AUTO and self.slices is not None:
+            raise ValueError("slices belongs to the scheme 'bit_slices', not to 'auto'")
+        for name in self.schemes():
+            scheme = self.as_scheme(name)
+            scheme.step(levels)
+            if self.around_faults and (scheme.column_of(1, levels) < 0).any():
+                raise ValueError(
+                    f"the scheme {name!r} has a reference column, which around_faults cannot move; "
+                    "use two_column, or around_faults = false"
+                )
         return self
+
+    def schemes(self) -> tuple[str, ...]:
+        """The scheme, or those that are chosen from, the provisional one first."""
+        return CHOICES if self.scheme == AUTO else (self.scheme,)
+
+    @property
+    def is_decided_by_scan(self) -> bool:
+        """Whether something of the mapping is open until a scan has been done."""
+        return self.scheme == AUTO or self.around_faults
 
 
 def _check_sweep(step: StepSettings, what: str) -> None:
@@ -320,6 +376,24 @@ class JobFile(Strict):
         return self
 
     @model_validator(mode="after")
+    def _scans_before_it_maps(self) -> JobFile:
+        if not self.mapping.is_decided_by_scan:
+            return self
+        key = 'scheme = "auto"' if self.mapping.scheme == AUTO else "around_faults = true"
+        for name, step in zip(self.step_names(), self.steps, strict=True):
+            if step.do == "scan":
+                return self
+            if step.do == "program":
+                raise ValueError(
+                    f"[mapping] {key} is decided by what a scan finds, but none comes before the "
+                    f"step {name!r}; put a step 'scan' before it, or leave {key} out"
+                )
+        raise ValueError(
+            f"[mapping] {key} is decided by what a scan finds, and the job has none; put a step "
+            f"'scan' before 'program', or leave {key} out"
+        )
+
+    @model_validator(mode="after")
     def _calibrates_what_it_can(self) -> JobFile:
         low_rank = ""
         for name, step in zip(self.step_names(), self.steps, strict=True):
@@ -331,6 +405,14 @@ class JobFile(Strict):
                     f"{low_rank!r}; recover by another method, or by low_rank again"
                 )
         return self
+
+    @property
+    def is_in_situ(self) -> bool:
+        """Whether a step lets the array compute products."""
+        return any(
+            getattr(step, "products", None) == "array" or getattr(step, "how", None) == "in_situ"
+            for step in self.steps
+        )
 
     def repairs(self) -> dict[str, str]:
         """The method of each recovery step, by the step's name."""

@@ -16,6 +16,7 @@ import torch
 from rramhil.device import Floats
 from rramhil.job.after_care import Care, Recalibrate, Watch
 from rramhil.job.file import JobFile
+from rramhil.job.integers import check_gradients
 from rramhil.job.on_array import judge_in_situ
 from rramhil.job.recoveries import (
     ImageSets,
@@ -98,6 +99,8 @@ def distinct_images(sets: Sets, *taken: tuple[ImageSets, int]) -> int:
 def check_lessons(job: JobFile, material: Material) -> None:
     """Refuse, before any device is touched, a step that asks for more than there is."""
     for name, step in zip(job.step_names(), job.steps, strict=True):
+        if material.network.is_integer:
+            check_gradients(step, name)
         if isinstance(step, Learning):
             check_learning(material, material.network.weights, name, step)
         elif isinstance(step, (Watch, Recalibrate, Care)):

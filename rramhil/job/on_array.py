@@ -34,7 +34,8 @@ def products_of(work: Work) -> Product:
         subject.network, subject.calibration, percentile=settings.input_percentile
     )
     block = whole_tile(work.device.mvm, spec.rows)
-    return averaged(array_product(subject.mapped, ranges, block, spec), settings.repeats)
+    once = array_product(subject.mapped, ranges, block, spec, counted=work.counted)
+    return averaged(once, settings.repeats)
 
 
 def measured_once(work: Work, products: Product) -> Product:

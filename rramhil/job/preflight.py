@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rramhil.device import Kind, PulseLimits, Range, Refused, Spec
+import numpy as np
+
+from rramhil.device import Cells, Kind, PulseLimits, Range, Refused, Spec
 from rramhil.job.file import (
     Characterise,
     Evaluate,
@@ -33,8 +35,9 @@ from rramhil.job.recoveries import (
     RecoverRSA,
     RecoverRVW,
 )
+from rramhil.job.row_tables import check_reorder
 from rramhil.job.stressing import check_stress
-from rramhil.trim import check_trim
+from rramhil.trim import TrimSettings, check_counts, check_trim
 from rramhil.units import show
 from rramhil.verify import ISPP, SDR, Bias, Recipe
 
@@ -49,6 +52,7 @@ def preflight(job: JobFile, spec: Spec) -> None:
     """
     limits = _Limits(spec)
     _check_levels(job, limits)
+    check_reorder(job, spec)
     if any(step.host_pulses for step in job.steps):
         _check_bias(job.writing, limits)
     for name, step in zip(job.step_names(), job.steps, strict=True):
@@ -66,6 +70,8 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 check_on_chip(spec, job.mapping.levels, where)
             case Stress():
                 check_stress(step, spec, where)
+            case Trim(settings=TrimSettings(aim="counts")):
+                check_counts(spec, job.mapping.levels)
             case Trim():
                 check_trim(spec)
             case Characterise():
@@ -82,6 +88,17 @@ def preflight(job: JobFile, spec: Spec) -> None:
                 check_programmed(job, where)
             case RecoverRSA(switch_off=True):
                 _check_switch_off(job.mapping, where, limits)
+
+
+def check_places(job: JobFile, cells: Cells, spec: Spec) -> None:
+    """Refuse a network some of whose `cells` the station bars, if any step may write them."""
+    barred = np.intersect1d(cells, spec.barred)
+    if barred.size and any(step.writes for step in job.steps):
+        raise Refused(
+            f"{barred.size} of the network's {cells.size} cells are barred by the station file, "
+            f"the first at {spec.name_cell(int(barred[0]))}; set [mapping] around_faults = true, "
+            "which places the network beside them"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +244,12 @@ def _check_rvw(step: RecoverRVW, mapping: MappingTable, where: str, limits: _Lim
 
 def _check_switch_off(mapping: MappingTable, where: str, limits: _Limits) -> None:
     limits.pulse(Kind.RESET)
-    if mapping.scheme != "two_column":
+    if mapping.rename:
+        raise Refused(
+            f"{where}: switch_off would switch off cells that other rows share by [mapping] "
+            "rename; leave out one of them"
+        )
+    if not all(mapping.as_scheme(name).low_is_zero for name in mapping.schemes()):
         raise Refused(
             f"{where}: switch_off leaves cells low, and a low cell of the scheme "
             f"{mapping.scheme!r} is a large weight; use two_column, or switch_off = false"

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rramhil.cost import Cost
+from rramhil.estimate import Quantity
 
 Outcome = Literal["waiting", "running", "stopped", "finished", "failed"]
 
@@ -75,6 +76,29 @@ class Timings(_Model):
     ways: dict[str, WayTime] = Field(default_factory=dict)
 
 
+class ConverterError(_Model):
+    """Expected squared error of a layer's outputs for the converter's noise, by a law of it."""
+
+    noise: str
+    strength: float
+    floor: float
+    before: float = Field(description="rows in the order in which they came")
+    after: float = Field(description="rows reordered")
+
+
+class RowsOfLayer(_Model):
+    """Rows of a layer that share physical ones, or were reordered (see `rramhil.mapping`)."""
+
+    rows: int
+    physical_rows: int
+    saved_share: float = Field(description="of the layer's array")
+    index_bits: int = Field(description="of the digital table of rows")
+    most_shared: int = Field(description="rows that share one, at most")
+    input_bits: int | None = Field(None, description="of added inputs, of an integer network")
+    output_error: float = Field(0.0, description="of merging: its share of the outputs' variance")
+    converter_error: list[ConverterError] = Field(default_factory=list)
+
+
 class StepResult(_Model):
     """One step of the job: what it was, the ledger rows it spans, its price, its findings."""
 
@@ -111,11 +135,17 @@ class RunResult(_Model):
     splits: dict[str, str] = Field(default_factory=dict, description="sha256 of each set's indices")
     accuracy: Accuracies = Accuracies()
     intervals: dict[str, Interval] = Field(default_factory=dict)
+    rows: dict[str, RowsOfLayer] = Field(
+        default_factory=dict, description="layers whose rows are renamed or reordered"
+    )
     cost: dict[str, Cost] = Field(
         default_factory=dict,
         description="open_loop carries the common scan and programming; then one a repair",
     )
     timing: Timings | None = Field(None, description="the repairs in device time, compared")
+    estimates: list[Quantity] = Field(
+        default_factory=list, description="of the network on the array, where a step is in situ"
+    )
     steps: list[StepResult] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     error: str | None = Field(None, description="one sentence, when the run failed")

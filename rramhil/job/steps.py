@@ -15,6 +15,7 @@ from rramhil.job.after_care import Care, Recalibrate, Wait, Watch
 from rramhil.job.caring import care, recalibrate, wait, watch
 from rramhil.job.characterising import characterise_cells
 from rramhil.job.closed_loop import closed_loop
+from rramhil.job.deciding import decide
 from rramhil.job.file import (
     Characterise,
     Evaluate,
@@ -33,6 +34,7 @@ from rramhil.job.on_chip import write_on_chip
 from rramhil.job.recoveries import Recovery
 from rramhil.job.recovering import recover
 from rramhil.job.stressing import stress
+from rramhil.job.subject import Decision
 from rramhil.job.trimming import trim
 from rramhil.job.work import Arrays, Tick, Ticks, Work, note_yield
 from rramhil.recover.correction import Correction
@@ -84,9 +86,14 @@ def remember(work: Work, step: Step, arrays: Arrays) -> None:
     if isinstance(step, Scan):
         bad = arrays["stuck_lrs"] | arrays["stuck_hrs"] | arrays["unreadable"]
         work.stuck = arrays["cells"][bad]
+        decision = Decision.from_arrays(arrays)
+        if decision is not None:
+            work.subject = work.subject.decided(decision)
     elif isinstance(step, Tune):
         names = ("gate_volts", "siemens", "spread_siemens")
         work.curve = GateCurve(*(arrays[name] for name in names))
+    elif isinstance(step, Trim):
+        work.counted = bool(arrays.get("counted", False))
     elif isinstance(step, Program):
         work.written = work.seen = arrays["siemens"]
         if "open_loop_siemens" in arrays:
@@ -96,10 +103,14 @@ def remember(work: Work, step: Step, arrays: Arrays) -> None:
 
 
 def scan(work: Work, step: Scan) -> Ticks:
-    """Census of every tile that the network uses: stuck and noisy cells, bad rows."""
+    """Census of every tile that the network uses or may come to use: stuck and noisy cells, bad
+    rows. Cells that the station bars are left out. Then what it decides of the mapping."""
     device, spec = work.device, work.device.spec
     per_tile = spec.rows * spec.cols
-    tiles = [np.arange(per_tile) + tile * per_tile for tile in work.subject.mapped.tiles]
+    tiles = [
+        np.setdiff1d(np.arange(per_tile) + tile * per_tile, spec.barred).astype(np.int64)
+        for tile in work.subject.tiles
+    ]
     cells = np.concatenate(tiles).astype(np.int64)
     total = 2 * step.reads * len(tiles)
     after: dict[Kind, list[Floats]] = {Kind.RESET: [], Kind.SET: []}
@@ -137,6 +148,8 @@ def scan(work: Work, step: Scan) -> Ticks:
         "unreadable": census.unreadable,
         "bad_rows": np.array(census.bad_rows, dtype=np.int64).reshape(-1, 2),
     }
+    if work.subject.provisional:
+        yield from decide(work, work.arrays)
     yield Tick(total, total, f"{int(census.bad.sum())} of {cells.size} cells are stuck")
 
 
@@ -160,8 +173,8 @@ def _strong_pulse(device: Device, cells: Cells, kind: Kind, step: Scan, bias: Bi
 
 
 def form_cells(work: Work, step: Form) -> Ticks:
-    """Form the mapped cells that do not conduct; then RESET those that were formed."""
-    cells = work.subject.cells
+    """Form the cells that are or may be mapped and do not conduct; then RESET the newly formed."""
+    cells = work.subject.cells_to_form
     rounds = []
     for round_ in form(work.device, cells, step.forming):
         rounds.append(round_)
@@ -250,7 +263,8 @@ def evaluate(work: Work, step: Evaluate) -> Ticks:
             reading = settled_reading(work.device, work.subject.cells, step.delay)
             array = held(work.subject, reading)
             judge_in_situ(work, products_of(work), array, work.correction.applied(array))
-        work.digital |= {"images": len(work.subject.calibration)}  # the ranges are theirs
+        if not work.subject.network.is_integer:  # whose ranges are its codes, of no images
+            work.digital |= {"images": len(work.subject.calibration)}
         yield Tick(1, 1, f"accuracy in situ {work.accuracy:.2%}")
         return
     yield Tick(0, 2, f"reading {work.subject.cells.size} cells")

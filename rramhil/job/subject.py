@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rramhil.device import Bools, Cells, Floats, Spec
+from rramhil.device import Bools, Cells, Floats, Ints, Refused, Spec
 from rramhil.job.file import JobFile
 from rramhil.job.result import Interval
-from rramhil.mapping import filled, find_scheme, map_network
+from rramhil.mapping import Block, MappedNetwork, filled, map_network
+from rramhil.mapping.placement import Faults, moved, place_around
 from rramhil.nn.data import load_data
 from rramhil.nn.network import Images, Network, accuracy_of, images_of, load_network
 from rramhil.nn.splits import Splits, make_splits
@@ -26,7 +28,10 @@ from rramhil.verify import Target
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A network and its data: what a run needs before it connects to anything."""
+    """A network and its data: what a run needs before it connects to anything.
+
+    `rows`: row tables by layer, `teacher`: the network as it was trained, where rows were merged.
+    """
 
     network: Network
     splits: Splits
@@ -34,6 +39,8 @@ class Material:
     calibration: Images
     validation: Images
     test: Images
+    rows: Mapping[str, Ints] = field(default_factory=dict)
+    teacher: Network | None = None
 
     @classmethod
     def load(cls, job: JobFile) -> Material:
@@ -60,26 +67,122 @@ class Material:
         )
 
 
-class Subject:
-    """A network mapped on a die, with its data."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Decision:
+    """What a scan decided of the mapping: its scheme, and where its blocks lie."""
 
-    def __init__(self, material: Material, job: JobFile, spec: Spec) -> None:
+    scheme: str
+    blocks: tuple[Block, ...]
+
+    def as_arrays(self) -> dict[str, NDArray[Any]]:
+        """For a file; `from_arrays` reads it."""
+        blocks = self.blocks
+        sizes = [(b.row, b.col, b.tile, b.rows, b.cols) for b in blocks]
+        return {
+            "mapping_scheme": np.array(self.scheme),
+            "block_layers": np.array([block.layer for block in blocks]),
+            "blocks": np.array(sizes, dtype=np.int64),
+            "block_lines": np.concatenate([block.lines for block in blocks]),
+            "block_columns": np.concatenate([block.columns for block in blocks]),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Decision | None:
+        """From the arrays of a scan; None when it decided nothing."""
+        if "mapping_scheme" not in arrays:
+            return None
+        numbers = arrays["blocks"]
+        lines = np.split(arrays["block_lines"], np.cumsum(numbers[:-1, 3]))
+        columns = np.split(arrays["block_columns"], np.cumsum(numbers[:-1, 4]))
+        places = zip(arrays["block_layers"], numbers.tolist(), lines, columns, strict=True)
+        blocks = [Block(str(name), n[0], n[1], n[2], on, at) for name, n, on, at in places]
+        return cls(str(arrays["mapping_scheme"]), tuple(blocks))
+
+
+class Subject:
+    """A network mapped on a die, with its data.
+
+    `decision`: what a scan has decided of the mapping; where the job leaves it something to
+    decide, the mapping is provisional without.
+    """
+
+    def __init__(
+        self, material: Material, job: JobFile, spec: Spec, decision: Decision | None = None
+    ) -> None:
         """Place the weights on a die of `spec`. Raises `Refused` when they do not fit."""
+        self._material, self._job, self._spec = material, job, spec
+        self.provisional = job.mapping.is_decided_by_scan and decision is None
         self.network = material.network
+        self.trained = material.teacher or material.network
         self.splits = material.splits
         self.train = material.train
         self.calibration = material.calibration
         self.validation = material.validation
         self.test = material.test
         self.highest = spec.reading.highest
-        self.mapped = map_network(
-            material.network.matrices(),
-            spec,
-            job.mapping.as_levels(),
-            find_scheme(job.mapping.scheme),
-            percentile=job.mapping.percentile,
-            scale_per_column=job.mapping.scale == "column",
+        if decision is not None:
+            self.mapped = moved(self._mapped_by(decision.scheme), decision.blocks, spec)
+        else:
+            self.mapped = next(iter(self.candidates().values()))
+            if job.mapping.around_faults and spec.barred:
+                self.mapped = moved(self.mapped, self._beside_barred(), spec)
+
+    def candidates(self) -> dict[str, MappedNetwork]:
+        """The mappings that the job leaves to choose from, in natural order of places, by scheme.
+
+        Raises `Refused` when none fits the die.
+        """
+        names = self._job.mapping.schemes()
+        found = {}
+        for name in names:
+            try:
+                found[name] = self._mapped_by(name)
+            except Refused:
+                if not found and name == names[-1]:
+                    raise
+        return found
+
+    def decided(self, decision: Decision) -> Subject:
+        """The same network and data, mapped as a scan has decided."""
+        subject = Subject(self._material, self._job, self._spec, decision)
+        known = {"teacher"} | ({"ideal"} if self.scheme == subject.scheme else set())
+        subject.__dict__.update({k: v for k, v in self.__dict__.items() if k in known})
+        return subject
+
+    def _mapped_by(self, scheme: str) -> MappedNetwork:
+        mapping = self._job.mapping
+        return map_network(
+            self.network.matrices(),
+            self._spec,
+            mapping.as_levels(),
+            mapping.as_scheme(scheme),
+            percentile=mapping.percentile,
+            scale_per_column=mapping.scale == "column",
+            rows=self._material.rows,
         )
+
+    def _beside_barred(self) -> tuple[Block, ...]:
+        barred = np.zeros(self._spec.size, dtype=bool)
+        barred[list(self._spec.barred)] = True
+        faults = Faults(np.full(self._spec.size, np.nan), barred)
+        return place_around(self.mapped, self._spec, faults).blocks
+
+    @property
+    def scheme(self) -> str:
+        """The name of the mapping's scheme."""
+        return self.mapped.layers[0].scheme.name
+
+    @property
+    def tiles(self) -> tuple[int, ...]:
+        """Tiles that the network uses; all that it may come to use while that is open."""
+        return tuple(range(self._spec.tiles)) if self.provisional else self.mapped.tiles
+
+    @property
+    def cells_to_form(self) -> Cells:
+        """The mapped cells; all that may come to be mapped while that is open."""
+        if not self.provisional:
+            return self.cells
+        return np.setdiff1d(np.arange(self._spec.size), self._spec.barred)
 
     @property
     def cells(self) -> Cells:
@@ -102,7 +205,7 @@ class Subject:
     @cached_property
     def teacher(self) -> float:
         """Test accuracy of the network in floating point."""
-        return accuracy_of(self.network, self.test)
+        return accuracy_of(self.trained, self.test)
 
     @cached_property
     def ideal(self) -> float:

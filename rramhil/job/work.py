@@ -40,7 +40,8 @@ class Work:
     a step that evaluates. `digital`: counts of digital parameters and images for the cost.
     `correction`: digital numbers that a finished recovery left beside the array, until cells are
     written; `seen`: what the cells read when it was fitted, or after they were last written;
-    `written`: what they read after the first programming. `run`: its id in the ledger.
+    `written`: what they read after the first programming. `counted`: codes of products count high
+    cells, since a trim. `run`: its id in the ledger.
     """
 
     job: JobFile
@@ -58,6 +59,7 @@ class Work:
     arrays: Arrays = field(default_factory=dict)
     accuracy: float | None = None
     digital: dict[str, float] = field(default_factory=dict)
+    counted: bool = False
     run: str | None = None
 
     def begin_step(self, done: int = 0) -> None:

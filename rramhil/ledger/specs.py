@@ -56,6 +56,7 @@ def spec_from(data: Mapping[str, Any]) -> Spec:
         "knobs": MappingProxyType(knobs),
         "mvm": _only_known(MvmLimits, data["mvm"]) if data["mvm"] else None,
         "program": _only_known(ProgramLimits, data["program"]) if data["program"] else None,
+        "barred": tuple(data.get("barred", ())),
     }
     return _only_known(Spec, {**data, **rest})
 

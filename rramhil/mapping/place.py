@@ -12,24 +12,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rramhil.device import Cells, Refused, Spec
+from rramhil.device import Cells, Ints, Refused, Spec
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Block:
-    """A rectangle of one layer's physical matrix and where it lies.
+    """A rectangle of one layer's physical matrix and the lines of a tile that hold it.
 
-    `row`, `col`, `rows`, `cols` in the matrix; its corner is (`tile_row`, `tile_col`) of `tile`.
+    (`row`, `col`) is its corner in the matrix. `lines`: the word line of each of its rows,
+    `columns`: the column of each of its columns, int64, in any order and with gaps between.
     """
 
     layer: str
     row: int
     col: int
-    rows: int
-    cols: int
     tile: int
-    tile_row: int
-    tile_col: int
+    lines: Ints
+    columns: Ints
+
+    @property
+    def rows(self) -> int:
+        """Rows of the rectangle."""
+        return int(self.lines.size)
+
+    @property
+    def cols(self) -> int:
+        """Columns of the rectangle."""
+        return int(self.columns.size)
 
 
 @dataclass(slots=True)
@@ -83,18 +92,21 @@ def place(
             "mapping with fewer columns a weight, or a smaller network"
         )
     return tuple(
-        Block(p.layer, p.row, p.col, p.rows, p.cols, allowed[tile], top, left)
+        Block(p.layer, p.row, p.col, allowed[tile], _run(top, p.rows), _run(left, p.cols))
         for p, tile, top, left in blocks
     )
+
+
+def _run(first: int, count: int) -> Ints:
+    return np.arange(first, first + count, dtype=np.int64)
 
 
 def block_cells(shape: tuple[int, int], blocks: Sequence[Block], spec: Spec) -> Cells:
     """Flat cell indices (rows, physical columns) of one layer from its blocks."""
     cells = np.full(shape, -1, dtype=np.int64)
     for block in blocks:
-        rows = np.arange(block.tile_row, block.tile_row + block.rows)[:, None]
-        cols = np.arange(block.tile_col, block.tile_col + block.cols)[None, :]
-        flat = spec.cells(block.tile, rows, cols).reshape(block.rows, block.cols)
+        flat = spec.cells(block.tile, block.lines[:, None], block.columns[None, :])
+        flat = flat.reshape(block.rows, block.cols)
         cells[block.row : block.row + block.rows, block.col : block.col + block.cols] = flat
     return cells
 
@@ -104,7 +116,7 @@ def _split(layer: str, rows: int, cols: int, columns_per_weight: int, spec: Spec
     if widest == 0:
         raise Refused(
             f"{columns_per_weight} columns a weight do not fit a tile of {spec.cols} columns; "
-            "take the scheme one_column"
+            "take fewer slices or the scheme one_column"
         )
     return [
         _Piece(layer, row, col, min(spec.rows, rows - row), min(widest, cols - col))

@@ -8,7 +8,8 @@ scheme of the mapping, and bias, activation and pooling are digital:
     logits = logits_by(network, images, biased(product, network.biases))
 
 An activation above its layer's range is cut there, as a driver that saturates does it; ranges come
-from calibration images, never from the test images. How a macro reads an input code is in
+from calibration images, never from the test images. The codes of an integer network go in as they
+are. How a macro reads an input code is in
 `rramhil.device.MvmLimits`; partial sums of row blocks are added after conversion.
 """
 
@@ -24,6 +25,8 @@ from torch import Tensor
 
 from rramhil.device import Ints, Refused, Spec
 from rramhil.mapping.network import MappedLayer, MappedNetwork
+from rramhil.mapping.place import Block
+from rramhil.mapping.row_table import fed, shots
 from rramhil.nn.layers import Layer, Product, biased, by_weights, output_shape, walk
 from rramhil.nn.network import Images, Network, logits_by
 
@@ -50,6 +53,7 @@ def activation_ranges(
 ) -> dict[str, float]:
     """The largest input of each layer over `images`, by its name: what a full input code is.
 
+    For an integer network its highest input code, whatever the images and the percentile.
     Below 100 that percentile of the inputs above 0, to 1/4096 of the largest: what lies beyond
     is cut, all the rest comes in higher codes and stands out more from the converter's noise and
     steps. Raises ValueError for a percentile that is not above 0 and at most 100.
@@ -59,6 +63,8 @@ def activation_ranges(
             f"ranges at the {percentile:g}th percentile of the inputs cannot be; take one above 0 "
             "and at most 100"
         )
+    if network.is_integer:
+        return {layer.name: float(layer.input_codes or 0) for layer in network.card.layers}
     ranges = {layer.name: -math.inf for layer in network.card.layers}
     for name, inputs in _inputs(network, images, batch):
         ranges[name] = max(float(inputs.max()), ranges[name])
@@ -112,12 +118,15 @@ def array_product(
     product: BlockProduct,
     spec: Spec,
     batch: int = 100,
+    counted: bool = False,
 ) -> Product:
     """Each layer's products as the array itself computes them, without bias.
 
     `ranges`: the input that a full code stands for, by layer (see `activation_ranges`). `batch`:
-    images at a time, which bounds the memory. No gradient comes through. Raises `Refused` on a
-    die without a product, and when asked for a layer whose inputs are negative.
+    images at a time, which bounds the memory. `counted`: codes are numbers of high cells (see
+    `rramhil.trim.counting`). No gradient comes through. Raises `Refused` on a die without a
+    product, and when asked for a layer whose inputs are negative or are codes that it does not
+    take.
     """
     limits = spec.mvm
     if limits is None:
@@ -125,13 +134,20 @@ def array_product(
     highest = 2**limits.input_bits - 1
     per_code = np.float32(limits.amps_per_code / spec.reading.volts)
     cells = {layer.name: layer for layer in mapped.layers}
+    if limits.row_order == "next_nonzero":
+        product = _without_empty(product)
 
     def some(layer: Layer, inputs: Tensor) -> Tensor:
-        own, unit = cells[layer.name], ranges[layer.name] / highest
-        codes = _codes(layer, inputs.numpy(), unit, highest)
-        sums = _sums(own, codes, product)
-        sums *= per_code
-        outputs = _weighted(own, sums, codes) * (own.scale * unit).astype(np.float32)
+        own, unit = cells[layer.name], _unit(layer, ranges, highest)
+        largest = layer.input_codes or highest
+        codes = _codes(layer, inputs.numpy(), unit, largest)
+        sums = physical_sums(own, codes, product, largest, highest)
+        if counted:  # k high cells under inputs of sum(x): k H + (sum(x) - k) L
+            sums *= np.float32(own.levels.span)
+            sums += np.float32(own.levels.lowest) * codes.sum(axis=1, dtype=np.float32)[:, None]
+        else:
+            sums *= per_code
+        outputs = weighted(own, sums, codes) * (own.scale * unit).astype(np.float32)
         return _as_maps(layer, torch.from_numpy(outputs), inputs)
 
     def on_array(layer: Layer, inputs: Tensor) -> Tensor:
@@ -157,6 +173,18 @@ def logits_in_situ(
     return logits_by(network, images, biased(products, network.biases), batch)
 
 
+def _unit(layer: Layer, ranges: Mapping[str, float], highest: int) -> float:
+    """What one input code stands for; a code of an integer network is the code of the array."""
+    if layer.input_codes is None:
+        return ranges[layer.name] / highest
+    if layer.input_codes > highest:
+        raise Refused(
+            f"layer {layer.name} takes codes up to {layer.input_codes}, but the array those up to "
+            f"{highest}; train a network with activations of fewer bits"
+        )
+    return 1.0
+
+
 def _codes(layer: Layer, values: NDArray[np.float32], unit: float, highest: int) -> Ints:
     """Input codes of every product of a layer, (images x positions, rows); one byte or two each."""
     if values.size and values.min() < 0:
@@ -175,22 +203,86 @@ def _codes(layer: Layer, values: NDArray[np.float32], unit: float, highest: int)
     return unrolled
 
 
-def _sums(layer: MappedLayer, codes: Ints, product: BlockProduct) -> NDArray[np.float32]:
-    """Sums of converter codes of the physical columns, (products, columns), over all row blocks."""
+def fed_codes(
+    layer: Layer, own: MappedLayer, inputs: Tensor, ranges: Mapping[str, float], spec: Spec
+) -> Ints:
+    """Every input vector that the products of a layer take, (vectors, physical rows).
+
+    One for each product, or one for each of its shots (see `physical_sums`). Raises as
+    `array_product` does.
+    """
+    assert spec.mvm is not None
+    highest = 2**spec.mvm.input_bits - 1
+    largest = layer.input_codes or highest
+    codes = _codes(layer, inputs.numpy(), _unit(layer, ranges, highest), largest)
+    return np.concatenate(
+        [fed(codes, own.row_of, shot) for shot in shots(own.row_of, largest, highest)]
+    )
+
+
+def physical_sums(
+    layer: MappedLayer, codes: Ints, product: BlockProduct, largest: int, highest: int
+) -> NDArray[np.float32]:
+    """Sums of converter codes of the physical columns, (products, columns), over all row blocks.
+
+    `codes`: (products, rows), each at most `largest`; `highest`: the highest that the macro
+    takes. Codes of rows that share a physical row are added before, as far as `highest` reaches,
+    and fed in several products beyond (see `extra_shots`).
+    """
+    if np.array_equal(layer.row_of, np.arange(layer.row_of.size)):
+        return _one_shot(layer, codes, product)
+    total = np.zeros((len(codes), layer.cells.shape[1]), dtype=np.float32)
+    for shot in shots(layer.row_of, largest, highest):
+        total += _one_shot(layer, fed(codes, layer.row_of, shot), product)
+    return total
+
+
+def extra_shots(layer: MappedLayer, largest: int, highest: int) -> int:
+    """Products of a layer beyond one an input, because shared rows do not fit an input code."""
+    return len(shots(layer.row_of, largest, highest)) - 1
+
+
+def _one_shot(layer: MappedLayer, codes: Ints, product: BlockProduct) -> NDArray[np.float32]:
+    """The sums of `codes` of physical rows, (products, columns), over all row blocks."""
     total = np.zeros((len(codes), layer.cells.shape[1]), dtype=np.float32)
     for block in layer.blocks:
-        lines = np.arange(block.tile_row, block.tile_row + block.rows)
-        columns = np.arange(block.tile_col, block.tile_col + block.cols)
-        part = np.ascontiguousarray(codes[:, block.row : block.row + block.rows])
-        sums = product(block.tile, part, lines, columns)
+        part = codes[:, block.row : block.row + block.rows]
+        sums = _of_block(block, part, product)
         if len(layer.blocks) == 1:
             return sums.astype(np.float32)
         total[:, block.col : block.col + block.cols] += sums
     return total
 
 
-def _weighted(layer: MappedLayer, sums: NDArray[np.float32], codes: Ints) -> NDArray[np.float32]:
-    """Sums of weight times code from `sums` of siemens times code.
+def _of_block(block: Block, codes: Ints, product: BlockProduct) -> Ints:
+    """A product takes lines in rising order; the rows of a block may lie in any."""
+    lines, columns = np.argsort(block.lines), np.argsort(block.columns)
+    part = np.ascontiguousarray(codes if _rising(block.lines) else codes[:, lines])
+    sums = product(block.tile, part, block.lines[lines], block.columns[columns])
+    return sums if _rising(block.columns) else sums[:, np.argsort(columns)]
+
+
+def _without_empty(product: BlockProduct) -> BlockProduct:
+    """`product` of the vectors that have an input; the others take no conversion and give 0."""
+
+    def some(tile: int, codes: Ints, lines: Ints, columns: Ints) -> Ints:
+        given = codes.any(axis=1)
+        if given.all():
+            return product(tile, codes, lines, columns)
+        sums = np.zeros((len(codes), columns.size), dtype=np.int64)
+        if given.any():
+            sums[given] = product(tile, codes[given], lines, columns)
+        return sums
+
+    return some
+
+
+def _rising(places: Ints) -> bool:
+    return bool(np.all(places[1:] > places[:-1]))
+
+
+def weighted(layer: MappedLayer, sums: NDArray[np.float32], codes: Ints) -> NDArray[np.float32]:
+    """Sums of weight times code from `sums` of siemens times code; `codes`: (products, rows).
 
     A scheme decodes siemens by a line, w = a G + b; so a sum of x w is a sum(x G) + b sum(x).
     """

@@ -12,6 +12,9 @@ caller's: torch, an array, a product under correction:
 
     for step in walk(layers, pixels, product):
         step.layer, step.inputs, step.outputs, step.activation
+
+A layer of an integer network takes unsigned codes and hands on unsigned codes; what it needs for
+that is in `Layer`, and the walk is the same: `rramhil.nn.integer`.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -36,6 +40,11 @@ class Layer(Strict):
     and `add_from` name earlier layers. Where the maps to add are larger, every second (third, ...)
     pixel is taken, and channels that they do not have are zeros: the shortcut without weights,
     option A of K. He et al. A shortcut with weights is a layer of its own (kernel 1, no ReLU).
+
+    In an integer network `input_codes` is the highest code of the inputs and `codes` that of the
+    activation (None: the last layer). The activation of output c is the number of
+    `thresholds[c]`, ascending integers, that its sum reaches. They are stored beside the matrix,
+    not in a card.
     """
 
     name: str
@@ -50,6 +59,9 @@ class Layer(Strict):
     pooling: Literal["max", "average"] = "max"
     input_from: str | None = None
     add_from: str | None = None
+    input_codes: int | None = Field(default=None, gt=0, le=255)
+    codes: int | None = Field(default=None, gt=0, le=255)
+    thresholds: tuple[tuple[int, ...], ...] | None = Field(default=None, exclude=True, repr=False)
 
     @property
     def rows(self) -> int:
@@ -84,7 +96,7 @@ def walk(layers: tuple[Layer, ...], pixels: Tensor, product: Product) -> Iterato
     """
     wanted = {name for layer in layers for name in (layer.input_from, layer.add_from) if name}
     kept: dict[str, Tensor] = {}
-    values = pixels
+    values = coded(layers[0], pixels) if layers else pixels
     for layer in layers:
         inputs = values if layer.input_from is None else kept[layer.input_from]
         outputs = product(layer, inputs)
@@ -97,11 +109,43 @@ def walk(layers: tuple[Layer, ...], pixels: Tensor, product: Product) -> Iterato
 def activated(layer: Layer, outputs: Tensor, added: Tensor | None) -> Tensor:
     """`outputs` after addition, ReLU and pooling, as far as the layer has them."""
     values = outputs if added is None else outputs + _fitted(added, outputs)
-    values = functional.relu(values) if layer.relu else values
-    if layer.pool == 1:
-        return values
-    pool = functional.max_pool2d if layer.pooling == "max" else functional.avg_pool2d
-    return pool(values, layer.pool)
+    values = functional.relu(values) if layer.relu and layer.codes is None else values
+    if layer.pool > 1:
+        pool = functional.max_pool2d if layer.pooling == "max" else functional.avg_pool2d
+        values = pool(values, layer.pool)
+    return values if layer.codes is None else counted(layer, values)
+
+
+def coded(layer: Layer, pixels: Tensor) -> Tensor:
+    """What the first layer takes: `pixels` 0..1 as they are, or as codes of an integer network.
+
+    The code is the number of k = 1..h (h: the highest code) with 2 h pixel >= 2k - 1. Rounding
+    changes nothing: quotients of integers below 2**11 that differ do so in float32, too.
+    """
+    if layer.input_codes is None:
+        return pixels
+    highest = layer.input_codes
+    edges = torch.arange(1, 2 * highest, 2, dtype=torch.float32) / (2 * highest)
+    return torch.bucketize(pixels, edges, right=True).to(torch.float32)
+
+
+def counted(layer: Layer, sums: Tensor) -> Tensor:
+    """The code of each of `sums` (n, outputs[, height, width]): how many thresholds it reaches.
+
+    Half a unit before a threshold is taken for it: a sum is an integer, and what an array makes
+    of it is rounded so. Raises ValueError for a layer without thresholds.
+    """
+    if layer.thresholds is None:
+        raise ValueError(f"layer {layer.name} has no thresholds; take it from a trained network")
+    edges = _edges(layer.thresholds)
+    by_output = sums.detach().transpose(0, 1).flatten(1).to(torch.float64)
+    codes = torch.searchsorted(edges, by_output.contiguous(), right=True).to(torch.float32)
+    return codes.reshape(sums.shape[1], sums.shape[0], *sums.shape[2:]).transpose(0, 1).contiguous()
+
+
+@lru_cache(maxsize=64)
+def _edges(thresholds: tuple[tuple[int, ...], ...]) -> Tensor:
+    return torch.tensor(thresholds, dtype=torch.float64) - 0.5
 
 
 def _fitted(earlier: Tensor, outputs: Tensor) -> Tensor:
@@ -209,6 +253,30 @@ def shapes(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) -> dict
             raise ValueError(f"layer {layer.name} pools over {layer.pool}, more than it has")
         known[layer.name] = before
     return known
+
+
+def check_codes(layers: tuple[Layer, ...]) -> None:
+    """Raises ValueError, in one sentence, where the codes of an integer network do not fit."""
+    known: dict[str, int | None] = {}
+    integer = layers[0].input_codes is not None
+    before = layers[0].input_codes
+    for number, layer in enumerate(layers, 1):
+        taken = before if layer.input_from is None else known[layer.input_from]
+        if layer.input_codes != taken or (integer and taken is None):
+            raise ValueError(
+                f"layer {layer.name} takes codes up to {layer.input_codes}, but is given "
+                f"{'numbers' if taken is None else f'codes up to {taken}'}"
+            )
+        if integer and number == len(layers) and layer.codes is not None:
+            raise ValueError(f"layer {layer.name} is the last: its sums are the answer; no codes")
+        if integer and (layer.add_from is not None or (layer.pool > 1 and layer.pooling != "max")):
+            raise ValueError(
+                f"layer {layer.name} adds or averages, which leaves no codes; an integer network "
+                "has neither"
+            )
+        if not integer and layer.codes is not None:
+            raise ValueError(f"layer {layer.name} makes codes, but the pixels come in as numbers")
+        before = known[layer.name] = layer.codes
 
 
 def output_shape(layer: Layer, taken: Shape) -> Shape:

@@ -22,7 +22,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from rramhil.nn.data import DataSet
-from rramhil.nn.layers import Layer, Product, by_weights, last_of, shapes, walk
+from rramhil.nn.integer import is_integer, packed, unpacked
+from rramhil.nn.layers import Layer, Product, by_weights, check_codes, last_of, shapes, walk
 from rramhil.schema import FileError, Strict, check
 from rramhil.words import nearest
 
@@ -34,6 +35,7 @@ class Card(Strict):
 
     `split_seed`: the seed of the splits it was trained with, which any use of its test images
     must keep. `accuracy`: fractions on named sets, as its training script measured them.
+    `full_scale`: the pixel code that is 1, for who reads an integer network by integers alone.
     """
 
     name: str
@@ -45,21 +47,32 @@ class Card(Strict):
     seed: int
     split_seed: int
     accuracy: dict[str, float]
+    full_scale: int | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         shapes(self.layers, self.image_shape)
+        if self.layers:
+            check_codes(self.layers)
         return self
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A trained network: float32 matrices (rows, columns) and biases (columns,) by layer."""
+    """A trained network: float32 matrices (rows, columns) and biases (columns,) by layer.
+
+    Those of an integer network are integers; its thresholds are in the layers of its card.
+    """
 
     card: Card
     weights: Matrices
     biases: Matrices
     sha256: str = ""
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it takes, sums and hands on integers alone (`rramhil.nn.integer`)."""
+        return is_integer(self.card.layers)
 
     def matrices(self) -> dict[str, NDArray[np.float32]]:
         """Weights as numpy arrays (rows, columns), in layer order: what a mapping takes."""
@@ -156,9 +169,15 @@ def _share_right(logits: Tensor, images: Images) -> float:
 
 
 def save_network(network: Network, path: Path) -> None:
-    """Write a .safetensors file: matrices, biases, and the card as JSON in its header."""
-    tensors = {f"{name}.weight": weight.contiguous() for name, weight in network.weights.items()}
-    tensors |= {f"{name}.bias": bias.contiguous() for name, bias in network.biases.items()}
+    """Write a .safetensors file: matrices, biases, and the card as JSON in its header.
+
+    An integer network is written as integers; raises ValueError where it has other numbers.
+    """
+    if network.is_integer:
+        tensors = packed(network.card.layers, network.weights, network.biases)
+    else:
+        tensors = {f"{n}.weight": weight.contiguous() for n, weight in network.weights.items()}
+        tensors |= {f"{n}.bias": bias.contiguous() for n, bias in network.biases.items()}
     card = json.dumps(network.card.model_dump(mode="json"), sort_keys=True)
     path.write_bytes(save(tensors, metadata={"card": card}))
 
@@ -191,6 +210,9 @@ def _load(path: Path) -> Network:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         with safe_open(path, framework="pt") as stored:
             card = check(json.loads((stored.metadata() or {})["card"]), Card, str(path))
+            if is_integer(card.layers):
+                layers, weights, biases = unpacked(stored, card.layers, str(path))
+                return Network(card.model_copy(update={"layers": layers}), weights, biases, digest)
             names = [layer.name for layer in card.layers]
             weights = {name: stored.get_tensor(f"{name}.weight") for name in names}
             biases = {name: stored.get_tensor(f"{name}.bias") for name in names}

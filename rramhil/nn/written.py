@@ -98,12 +98,12 @@ class WrittenNetwork:
     def aimed(self, weights: Mapping[str, Tensor]) -> NDArray[np.float64]:
         """Target siemens (cells,) for matrices `weights`: clipped, on levels.
 
-        The good cell of a pair with a stuck one, if `known`, is moved by the error of that one.
+        Rows that share a physical row get the mean of their weights. The good cell of a pair with
+        a stuck one, if `known`, is moved by the error of that one.
         """
         parts = []
         for layer, stuck in zip(self.mapped.layers, self._by_layer(self.stuck), strict=True):
-            matrix = weights[layer.name].detach().numpy() / layer.scale
-            targets = layer.scheme.encode(np.clip(matrix, -1.0, 1.0), layer.levels)
+            targets = layer.targets(layer.tied(weights[layer.name].detach().numpy()))
             broken = np.isfinite(stuck)
             if self.known and broken.any():
                 measured = np.where(broken, stuck, targets)

@@ -26,9 +26,12 @@ class MappedChip:
         self.writing, self.products = writing, products
 
     def write(self, layer: str, weights: Tensor) -> Iterator[object]:
-        """Write `weights` (rows, columns), clipped and on levels, into the cells of `layer`."""
+        """Write `weights` (rows, columns), clipped and on levels, into the cells of `layer`.
+
+        Rows that share a physical row get the mean of their weights.
+        """
         own = self.layers[layer]
-        targets = own.targets(weights.detach().numpy())
+        targets = own.targets(own.tied(weights.detach().numpy()))
         yield from self.writing(own.cells.reshape(-1), targets.reshape(-1))
 
     def product(self, layer: Layer, inputs: Tensor) -> Tensor:

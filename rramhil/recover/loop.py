@@ -106,6 +106,11 @@ def adapt(
             f"a recovery needs images to learn from ({len(images)}) and images to validate with "
             f"({len(validation)}); give at least one of each"
         )
+    if network.is_integer:
+        raise ValueError(
+            f"{network.card.name} is an integer network, and no gradient passes its codes; repair "
+            "it in closed form"
+        )
     check_images(network, images)
     state = _State(recovery, array, start)
     with repeatable():

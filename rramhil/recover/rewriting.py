@@ -62,7 +62,11 @@ class RewrittenCells(Place):
         noisy: bool,
         seed: int,
     ) -> None:
-        self.written, self.freed, self.wanted = written, freed, wanted
+        self.written, self.wanted = written, wanted
+        self.freed = {
+            layer.name: torch.from_numpy(layer.sharing(freed[layer.name].numpy()))
+            for layer in written.mapped.layers
+        }
         self.kept, self.noisy, self.seed = kept, noisy, seed
         self._random = np.random.default_rng([seed, 0])
 
@@ -85,8 +89,7 @@ class RewrittenCells(Place):
 def cells_of(written: WrittenNetwork, freed: Freed) -> Bools:
     """Which of `written.mapped.cells` hold the freed weights, without those known to be stuck."""
     parts = [
-        np.repeat(freed[layer.name].numpy(), layer.scheme.columns_per_weight, axis=1).reshape(-1)
-        for layer in written.mapped.layers
+        layer.cells_of(freed[layer.name].numpy()).reshape(-1) for layer in written.mapped.layers
     ]
     return np.concatenate(parts) & ~np.isfinite(written.stuck)
 

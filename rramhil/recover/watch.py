@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rramhil.device import Bools, Floats
-from rramhil.mapping import MappedNetwork
+from rramhil.mapping import MappedLayer, MappedNetwork
 from rramhil.recover.scores import Moments
 
 
@@ -38,14 +38,15 @@ class Movement:
 def sampled_columns(mapped: MappedNetwork, count: int, random: np.random.Generator) -> Bools:
     """Which of `mapped.cells` lie in `count` physical columns of each layer, drawn at random.
 
-    A layer with fewer columns is sampled whole.
+    A layer with fewer columns is sampled whole; reference columns, which move all of a layer's
+    weights, always are.
     """
     parts = []
     for layer in mapped.layers:
-        rows, columns = layer.cells.shape
-        chosen = np.zeros(columns, dtype=bool)
-        chosen[random.permutation(columns)[:count]] = True
-        parts.append(np.tile(chosen, (rows, 1)).reshape(-1))
+        chosen = _references(layer)
+        own = np.flatnonzero(~chosen)
+        chosen[own[random.permutation(own.size)[:count]]] = True
+        parts.append(np.tile(chosen, (layer.cells.shape[0], 1)).reshape(-1))
     return np.concatenate(parts)
 
 
@@ -79,15 +80,31 @@ def _output_errors(
     sampled: Bools,
     seen: Moments,
 ) -> Mapping[str, float]:
-    """sum err^2 E[x^2] / (columns var(y)) of each layer, scaled up to all of its columns."""
-    earlier, later = mapped.weights_from(before), mapped.weights_from(now)
+    """sum err^2 E[x^2] / (columns var(y)) of each layer, scaled up to all of its columns.
+
+    What the references do is known whole, so only the part of the sampled cells is scaled up;
+    the two move independently, and their energies add.
+    """
     ends = np.cumsum([layer.cells.size for layer in mapped.layers])[:-1]
     errors = {}
-    for layer, part in zip(mapped.layers, np.split(sampled, ends), strict=True):
-        changed = later[layer.name] - earlier[layer.name]
-        energy = (changed**2 * seen.inputs[layer.name].numpy()[:, None]).sum() / part.mean()
+    for layer, part, old, new in zip(
+        mapped.layers, *(np.split(values, ends) for values in (sampled, before, now)), strict=True
+    ):
+        references = np.tile(_references(layer), (layer.cells.shape[0], 1)).reshape(-1)
+        earlier, weigh = layer.weights_from(old), seen.inputs[layer.name].numpy()[:, None]
+        moved = layer.weights_from(np.where(references, old, new)) - earlier
+        energy = (moved**2 * weigh).sum() / part[~references].mean()
+        if references.any():
+            moved = layer.weights_from(np.where(references, new, old)) - earlier
+            energy += (moved**2 * weigh).sum()
         errors[layer.name] = float(energy / (layer.shape[1] * seen.outputs[layer.name]))
     return errors
+
+
+def _references(layer: MappedLayer) -> Bools:
+    """Which physical columns of `layer` are references."""
+    served: Bools = layer.scheme.column_of(layer.shape[1], layer.levels) < 0
+    return served
 
 
 def log_spaced(first: float, horizon: float, points: int) -> NDArray[np.float64]:

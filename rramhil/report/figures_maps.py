@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -164,7 +164,7 @@ def fault_map(arrays: Arrays, device: DeviceInfo, layout: Layout | None) -> Figu
         lines, columns, 3.7 * columns + 0.6, 3.6 * lines + 1.0, "compressed"
     )
     for axes, number in zip(all_axes, shown, strict=False):
-        _shade_mapped(axes, layout, number)
+        _shade_mapped(axes, layout, number, device)
         for name, mask in reversed(masks.items()):
             if not mask.any():
                 continue
@@ -186,16 +186,16 @@ def fault_map(arrays: Arrays, device: DeviceInfo, layout: Layout | None) -> Figu
     return figure
 
 
-def _shade_mapped(axes: Axes, layout: Layout | None, tile: int) -> None:
-    if layout is None:
+def _shade_mapped(axes: Axes, layout: Layout | None, tile: int, device: DeviceInfo) -> None:
+    """The mapped cells one by one: word lines that were spared stay white between them."""
+    if layout is None or not (here := layout.tile == tile).any():
         return
-    for layer in np.unique(layout.layer[layout.tile == tile]):
-        here = (layout.tile == tile) & (layout.layer == layer)
-        left, top = layout.col[here].min() - 0.5, layout.row[here].min() - 0.5
-        width = layout.col[here].max() + 0.5 - left
-        height = layout.row[here].max() + 0.5 - top
-        patch = Rectangle((left, top), width, height, fc=style.GRID, ec=style.MUTED, lw=0.6)
-        patch.set_label("mapped cells" if layer == layout.layer[0] else "")
+    mask = np.full((device.rows, device.cols), np.nan)
+    mask[layout.row[here], layout.col[here]] = 0.0
+    axes.imshow(mask, cmap=ListedColormap([style.GRID]), interpolation="none", zorder=0)
+    if tile == layout.tile.min():
+        patch = Rectangle((0, 0), 0, 0, fc=style.GRID, ec=style.MUTED, lw=0.6)
+        patch.set_label("mapped cells")
         axes.add_patch(patch)
 
 

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from rramhil.report import figures_levels, figures_maps, figures_ways, ladder, tables
 from rramhil.report.cells import Layout, State, layout_of, states_of
 from rramhil.report.contents import Arrays, Contents, read_contents
+from rramhil.report.estimates import HEAD, estimate_lines
 from rramhil.report.headline import headline, outcome, title
-from rramhil.report.markup import Child, Element, element, folded, picture, to_html
+from rramhil.report.markup import Child, Element, element, folded, picture, table, to_html
 from rramhil.report.sheet import SHEET
 from rramhil.report.style import house_style, to_svg
 from rramhil.report.summary import count, percent, points, summary_table
@@ -80,8 +81,10 @@ def _sections(contents: Contents) -> Iterator[Element]:
     states = states_of(contents, layout) if layout is not None else []
     shown = states if len(states) <= _MOST_STATES else [states[0], *states[1 - _MOST_STATES :]]
     yield _accuracy(contents)
+    yield from _section("rows", "Rows", tables.rows_part(contents.result))
     if layout is not None:
         yield _cells(layout, shown)
+    yield from _section("estimates", "Estimates", _estimates(contents))
     yield from _section("repair", "Repair", _repair(contents))
     yield from _section("chip", "The chip", _chip(contents, layout))
     yield _record(contents)
@@ -160,6 +163,15 @@ def _maps(tile: int, layout: Layout, states: list[State]) -> Element:
         partial(figures_maps.error_maps, tile, layout, states), f"Map of the error of tile {tile}"
     )
     return element("div", maps, errors)
+
+
+def _estimates(contents: Contents) -> list[Child]:
+    found = contents.result.estimates
+    if not found:
+        return []
+    lines: list[list[Child]] = [list(line) for line in estimate_lines(found)]
+    note = "Of the network on the array, from the targets and the activity of calibration images."
+    return [table(list(HEAD), lines), element("p", note, class_="note")]
 
 
 def _repair(contents: Contents) -> list[Child]:

@@ -83,6 +83,32 @@ def cost_table(result: RunResult) -> Element:
     return table(["", *(row.title for row in rows)], lines, class_="numbers")
 
 
+def rows_part(result: RunResult) -> list[Child]:
+    """Layers whose rows share physical ones or were reordered; nothing where there are none."""
+    if not result.rows:
+        return []
+    layers = list(result.rows.values())
+    bits = ["" if one.input_bits is None else str(one.input_bits) for one in layers]
+    lines: list[list[Child]] = [
+        ["Rows of the matrix", *(number(one.rows, count(one.rows)) for one in layers)],
+        ["Rows of the array", *(number(r.physical_rows, count(r.physical_rows)) for r in layers)],
+        ["Area saved", *(number(r.saved_share, percent(r.saved_share, 2)) for r in layers)],
+        ["Bits of the row table", *(number(r.index_bits, count(r.index_bits)) for r in layers)],
+        ["Rows that share one, at most", *(str(one.most_shared) for one in layers)],
+        ["Bits of added inputs", *bits],
+    ]
+    parts: list[Child] = [table(["", *result.rows], lines, class_="numbers")]
+    errors = [
+        [name, f"{e.noise} {e.strength:g}", f"{e.before:.4g}", f"{e.after:.4g}"]
+        for name, one in result.rows.items()
+        for e in one.converter_error
+    ]
+    if errors:
+        head = ["Layer", "Noise of a conversion", "Squared error as they came", "… reordered"]
+        parts.append(table(head, [list[Child](line) for line in errors], class_="numbers"))
+    return parts
+
+
 def timing_table(timing: Timings) -> Element:
     """Device time of each repair without and with the first programming, and the ratios."""
     against = title_of(timing.compared_with) if timing.compared_with else None

@@ -233,10 +233,8 @@ class _Layer:
     def _products(self, die: Any, lines: Any) -> Any:
         sums = np.zeros((len(lines), self.mapped.cells.shape[1]), dtype=np.int32)
         for block in self.mapped.blocks:
-            rows = np.arange(block.tile_row, block.tile_row + block.rows)
-            cols = np.arange(block.tile_col, block.tile_col + block.cols)
             part = lines[:, block.row : block.row + block.rows]
-            got = die.mvm_block(block.tile, part, rows, cols)
+            got = die.mvm_block(block.tile, part, block.lines, block.columns)
             here = slice(block.col, block.col + block.cols)
             np.add(sums[:, here], got, out=sums[:, here], casting="same_kind")
         return np.subtract(sums[:, 0::2], sums[:, 1::2]) * self.mapped.scale.astype(np.float32)

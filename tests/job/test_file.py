@@ -8,6 +8,7 @@ import pytest
 
 from rramhil.job.file import JobFile, load_job, shipped_jobs
 from rramhil.job.recoveries import RecoverRSA
+from rramhil.mapping import SCHEMES
 from rramhil.recover.rsa import RsaSettings
 from rramhil.schema import FileError, check
 
@@ -155,3 +156,23 @@ do = "program"
 
 def test_a_job_sets_all_that_random_sparse_adaptation_takes_but_its_seed() -> None:
     assert set(RsaSettings.model_fields) - set(RecoverRSA.model_fields) == {"seed"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ('scheme = "diferential"', "did you mean 'differential'?"),
+        ("slices = 3", "the scheme 'two_column' has no slices; take the scheme 'bit_slices'"),
+        ('scheme = "bit_slices"\nslices = 1', "greater than or equal to 2"),
+        ('scheme = "bit_slices"\nslices = 8', "8 digits of 10 levels are finer than 24 bits"),
+    ],
+)
+def test_a_mapping_that_cannot_be_is_refused(keys: str, words: str) -> None:
+    assert words in refusal(TUNE, more=f"[mapping]\n{keys}\n")
+
+
+def test_each_scheme_can_be_asked_for() -> None:
+    table = load(TUNE, more='[mapping]\nscheme = "bit_slices"\nslices = 3\n').mapping
+    assert table.as_scheme().columns_per_weight == 6
+    for name in SCHEMES:
+        assert load(TUNE, more=f'[mapping]\nscheme = "{name}"\n').mapping.as_scheme().name == name

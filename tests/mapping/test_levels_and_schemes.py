@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rramhil.mapping import SCHEMES, Levels, OneColumn, Scheme, TwoColumn, filled, find_scheme
+from rramhil.mapping import (
+    SCHEMES,
+    Differential,
+    Levels,
+    OneColumn,
+    Scheme,
+    TwoColumn,
+    filled,
+    find_scheme,
+)
 
 TEN = Levels(10, 1e-6, 40e-6, 1e-6)
 
@@ -38,24 +47,88 @@ def test_targets_are_levels_and_encoding_them_again_changes_nothing(
     weights: np.ndarray, levels: Levels, scheme: Scheme
 ) -> None:
     siemens = scheme.encode(weights, levels)
-    assert siemens.shape == (weights.shape[0], weights.shape[1] * scheme.columns_per_weight)
+    assert siemens.shape == (len(weights), scheme.physical_columns(weights.shape[1], levels))
     assert np.isin(siemens, levels.siemens).all()
     again = scheme.encode(np.clip(scheme.decode(siemens, levels), -1, 1), levels)
     np.testing.assert_array_equal(again, siemens)
 
 
-@settings(deadline=None, max_examples=40)
-@given(matrices, spans, schemes, st.floats(-1, 1))
-def test_decoding_is_linear_in_the_error_of_the_cells(
-    weights: np.ndarray, levels: Levels, scheme: Scheme, share: float
+@settings(deadline=None, max_examples=60)
+@given(matrices, spans, schemes, st.floats(-1, 1), st.integers(0, 10**6))
+def test_decoding_is_linear_in_the_error_of_each_cell(
+    weights: np.ndarray, levels: Levels, scheme: Scheme, share: float, place: int
 ) -> None:
     siemens = scheme.encode(weights, levels)
+    column = place % siemens.shape[1]
     moved = siemens.copy()
-    moved[:, 0] += share * levels.span
+    moved[:, column] += share * levels.span
     change = scheme.decode(moved, levels) - scheme.decode(siemens, levels)
-    expected = share * (1 if scheme.name == "two_column" else 2)
-    np.testing.assert_allclose(change[:, 0], expected, atol=1e-9)
-    np.testing.assert_allclose(change[:, 1:], 0, atol=1e-12)
+    columns = weights.shape[1]
+    served = scheme.column_of(columns, levels)[column]
+    expected = share * levels.span * scheme.per_siemens(columns, levels)[column]
+    mine = (np.arange(columns) == served) | (served < 0)
+    np.testing.assert_allclose(change[:, mine], expected, atol=1e-9)
+    np.testing.assert_allclose(change[:, ~mine], 0, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=80)
+@given(matrices, spans, schemes, st.booleans(), st.integers(0, 10**6))
+def test_a_stuck_cell_changes_its_weight_by_what_the_scheme_says(
+    weights: np.ndarray, levels: Levels, scheme: Scheme, lrs: bool, place: int
+) -> None:
+    """Beside the levels as well: a cell may be stuck beyond them."""
+    stuck = 1.2 * levels.highest if lrs else 0.5 * levels.lowest
+    targets = scheme.encode(weights, levels)
+    told = scheme.stuck_error(weights, levels, stuck)
+    assert told.shape == targets.shape
+    row, column = np.unravel_index(place % targets.size, targets.shape)
+    held = targets.copy()
+    held[row, column] = stuck
+    change = scheme.decode(held, levels) - scheme.decode(targets, levels)
+    served = scheme.column_of(weights.shape[1], levels)[column]
+    mine = np.zeros(weights.shape, dtype=bool)
+    mine[row, slice(None) if served < 0 else served] = True
+    np.testing.assert_allclose(change[mine], told[row, column], atol=1e-9)
+    np.testing.assert_allclose(change[~mine], 0, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(matrices, spans)
+def test_pairs_err_as_derived(weights: np.ndarray, levels: Levels) -> None:
+    """Yuan et al.: in two_column a zero loses nothing to HRS, in differential nothing to LRS;
+    the other polarity turns it into a full weight. Elsewhere by what the cell still lacks."""
+    held = TwoColumn().decode(TwoColumn().encode(weights, levels), levels)
+    same = Differential().decode(Differential().encode(weights, levels), levels)
+    np.testing.assert_allclose(same, held, atol=1e-12)
+    up, down = np.maximum(held, 0), np.maximum(-held, 0)
+    lrs = TwoColumn().stuck_error(weights, levels, levels.highest)
+    hrs = TwoColumn().stuck_error(weights, levels, levels.lowest)
+    np.testing.assert_allclose(lrs[:, 0::2], 1 - up, atol=1e-9)
+    np.testing.assert_allclose(lrs[:, 1::2], down - 1, atol=1e-9)
+    np.testing.assert_allclose(hrs[:, 0::2], -up, atol=1e-9)
+    np.testing.assert_allclose(hrs[:, 1::2], down, atol=1e-9)
+    lrs = Differential().stuck_error(weights, levels, levels.highest)
+    hrs = Differential().stuck_error(weights, levels, levels.lowest)
+    np.testing.assert_allclose(lrs[:, 0::2], down, atol=1e-9)
+    np.testing.assert_allclose(lrs[:, 1::2], -up, atol=1e-9)
+    np.testing.assert_allclose(hrs[:, 0::2], down - 1, atol=1e-9)
+    np.testing.assert_allclose(hrs[:, 1::2], 1 - up, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(matrices, spans, schemes)
+def test_the_current_is_that_of_the_targets(
+    weights: np.ndarray, levels: Levels, scheme: Scheme
+) -> None:
+    each = scheme.mean_siemens(weights, levels)
+    assert each * weights.size == pytest.approx(scheme.encode(weights, levels).sum())
+    pair = TwoColumn().mean_siemens(weights, levels)
+    both = Differential().mean_siemens(weights, levels)
+    assert pair + both == pytest.approx(2 * (levels.lowest + levels.highest), rel=1e-6)
+
+
+def test_zero_of_the_differential_pair_is_both_cells_high() -> None:
+    assert np.all(Differential().encode(np.zeros((3, 2)), TEN) == TEN.highest)
 
 
 def test_a_zero_weight_keeps_both_cells_of_a_pair_at_the_lowest_level() -> None:
@@ -104,7 +177,7 @@ def test_wrong_input_is_refused_with_a_remedy(scheme: Scheme) -> None:
     with pytest.raises(ValueError, match="shape"):
         scheme.encode([0.5], TEN)
     with pytest.raises(ValueError, match="filled"):
-        scheme.decode([[np.inf, 1e-6]], TEN)
+        scheme.decode([[np.inf, *[1e-6] * 3]], TEN)
     with pytest.raises(ValueError, match="nearest level"):
         TEN.nearest(np.nan)
 

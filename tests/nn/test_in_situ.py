@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from written import LEVELS, conducting
 
 from rramhil.address import open_device
-from rramhil.device import Ints
-from rramhil.mapping import find_scheme, map_network
+from rramhil.device import Ints, ReadLimits, Spec
+from rramhil.mapping import SCHEMES, MappedLayer, find_scheme, map_network
+from rramhil.mapping.place import block_cells
 from rramhil.nn.data import load_data
-from rramhil.nn.in_situ import activation_ranges, logits_in_situ, whole_tile
+from rramhil.nn.in_situ import (
+    activation_ranges,
+    extra_shots,
+    logits_in_situ,
+    physical_sums,
+    weighted,
+    whole_tile,
+)
 from rramhil.nn.layers import Layer
 from rramhil.nn.network import Images, Network, images_of, load_network, logits_of
 from rramhil.nn.splits import make_splits
@@ -123,3 +135,54 @@ def test_a_layer_that_calibration_never_fed_gives_its_biases() -> None:
         network, mapped, Images(test.pixels[:3], test.labels[:3]), ranges, product, spec
     )
     np.testing.assert_allclose(logits, network.biases[last].expand(3, -1), rtol=1e-6)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    rows=st.integers(1, 70),
+    physical=st.integers(1, 70),
+    largest=st.sampled_from([3, 15]),
+    scheme=st.sampled_from(sorted(SCHEMES)),
+    seed=st.integers(0, 999),
+)
+def test_shared_and_scattered_rows_give_the_products_of_the_weights(
+    rows: int, physical: int, largest: int, scheme: str, seed: int
+) -> None:
+    """Row tables, lines in any order and row blocks: an ideal array gives codes @ weights."""
+    random = np.random.default_rng(seed)
+    kept = min(rows, physical)
+    table = random.permutation(np.append(np.arange(kept), random.integers(0, kept, rows - kept)))
+    weights = random.normal(size=(kept, 5))[table]
+    reading = ReadLimits(lowest=0.0, highest=1e-3, lsb=1e-9, volts=0.2, seconds=1e-6)
+    spec = Spec("test", "T-1", 60, 32, 16, reading, pulses={})
+    mapped = map_network({"a": weights}, spec, LEVELS, find_scheme(scheme), rows={"a": table})
+    layer = scattered(mapped.layers[0], spec, random)
+    array = np.zeros((spec.tiles, spec.rows, spec.cols))
+    array.reshape(-1)[layer.cells.reshape(-1)] = layer.siemens.reshape(-1)
+
+    def product(tile: int, codes: Ints, lines: Ints, columns: Ints) -> Ints:
+        assert (np.diff(lines) > 0).all()
+        assert (np.diff(columns) > 0).all()
+        assert codes.max(initial=0) <= 15
+        return codes.astype(np.float64) @ array[tile][np.ix_(lines, columns)]
+
+    codes = random.integers(0, largest + 1, (6, rows)).astype(np.uint8)
+    sums = physical_sums(layer, codes, product, largest, 15)
+    got = weighted(layer, sums, codes) * layer.scale
+    np.testing.assert_allclose(got, codes @ layer.ideal_weights(), rtol=1e-3, atol=1e-3)
+    most = int(np.bincount(table).max())
+    assert extra_shots(layer, largest, 15) == -(-most // (15 // largest)) - 1
+
+
+def scattered(layer: MappedLayer, spec: Spec, random: np.random.Generator) -> MappedLayer:
+    """`layer` with each block on other word lines and columns of its tile, in any order."""
+    blocks = tuple(
+        replace(
+            block,
+            tile=n,
+            lines=random.permutation(spec.rows)[: block.rows],
+            columns=random.permutation(spec.cols)[: block.cols],
+        )
+        for n, block in enumerate(layer.blocks)
+    )
+    return replace(layer, blocks=blocks, cells=block_cells(layer.cells.shape, blocks, spec))

@@ -170,7 +170,10 @@ def test_repeatable_leaves_torch_as_it_was() -> None:
 def test_networks_that_come_along_say_what_they_are(name: str) -> None:
     network = load_network(name)
     assert network.card.name == name
-    assert network.card.script.startswith("scripts/train_networks.py")
+    made_by = (
+        "rramhil train" if network.is_integer else ("scripts/train_networks.py", "rramhil prune")
+    )
+    assert network.card.script.startswith(made_by)
     assert network.card.accuracy["teacher_test"] > 0.85
     ideal_loss = network.card.accuracy["teacher_test"] - network.card.accuracy["ideal_mapping_test"]
     deep = len(network.card.layers) > 10  # ten levels cost twenty layers more: docs/networks.md

@@ -18,11 +18,13 @@ EXACT = WriteErrors(LEVELS.siemens, LEVELS.siemens, np.full(5, 1e-6))
 NAN = float("nan")
 
 
-def mapped(weights: list[list[float]], scheme: str) -> MappedNetwork:
+def mapped(
+    weights: list[list[float]], scheme: str, rows: dict[str, list[int]] | None = None
+) -> MappedNetwork:
     reading = ReadLimits(lowest=0.0, highest=100e-6, lsb=1e-9, volts=0.2, seconds=1e-6)
     spec = Spec("any", "any", 1, 16, 16, reading, pulses={})
     matrix = {"fc": np.array(weights)}
-    return map_network(matrix, spec, LEVELS, find_scheme(scheme), percentile=100)
+    return map_network(matrix, spec, LEVELS, find_scheme(scheme), percentile=100, rows=rows)
 
 
 def test_errors_are_measured_level_by_level_and_stuck_cells_do_not_count() -> None:
@@ -107,3 +109,23 @@ def test_the_worst_weights_of_all_layers() -> None:
     freed = worst_weights(scores, 0.5)
     assert freed["a"].tolist() == [[False, True]]
     assert freed["b"].tolist() == [[True], [False], [False]]
+
+
+def test_rows_that_share_cells_are_trained_and_written_together() -> None:
+    """Each row's gradient goes through; what is written is their mean, for all rows at once."""
+    start = [[1.0, 0.5], [0.0, -0.5], [1.0, 0.5]]
+    network = mapped(start, "two_column", {"fc": [1, 0, 1]})
+    written = WrittenNetwork(network, EXACT, np.full(8, NAN))
+    freed = {"fc": torch.tensor([[True, False], [False, False], [False, False]])}
+    assert cells_of(written, freed).tolist() == [False] * 4 + [True] * 2 + [False] * 2
+    trained = torch.tensor([[0.75, 0.5], [0.5, -0.5], [0.25, 0.5]], requires_grad=True)
+    place = RewrittenCells(
+        written, freed, {"fc": torch.tensor(start)}, Kept(np.zeros(8), 0.0), noisy=False, seed=0
+    )
+    array = Computed({"fc": torch.tensor(start)}, {})
+    held = place.correct({"fc": trained}, array).weights["fc"]
+    expected = [[0.5, 0.5], [0.0, -0.5], [0.5, 0.5]]
+    np.testing.assert_allclose(held.detach(), expected, atol=1e-6)
+    held.sum().backward()
+    assert trained.grad is not None
+    assert trained.grad.tolist() == [[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]]

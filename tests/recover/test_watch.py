@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rramhil
-from rramhil.mapping import Levels, MappedNetwork, TwoColumn, map_network
+from rramhil.mapping import Levels, MappedNetwork, ReferenceColumn, TwoColumn, map_network
 from rramhil.nn.data import load_data
 from rramhil.nn.network import Images, images_of, load_network
 from rramhil.nn.splits import make_splits
@@ -154,6 +154,30 @@ def test_a_few_columns_tell_how_much_the_array_moved(mapped: MappedNetwork) -> N
     assert movement(mapped, before, before, few, seen).output_error == 0
     twice = movement(mapped, before, (2 * now - before).astype(np.float32), few, seen)
     assert twice.output_error == pytest.approx(4 * part.output_error, rel=0.01)
+
+
+def test_references_are_always_looked_at_and_count_once() -> None:
+    """The energy of independent movements: that of the cells, and of both references together."""
+    with rramhil.connect("emulator:statistical") as device:
+        mapped = map_network(NETWORK.matrices(), device.spec, LEVELS, ReferenceColumn())
+    seen, random = moments(NETWORK, LEARN), np.random.default_rng(0)
+    before = read(mapped, 0.1, 0.0, 5).astype(np.float64)
+    few = sampled_columns(mapped, 8, random)
+    assert few.sum() == (8 + 2) * (64 + 128 + 64)
+    errors = []
+    for references in (1.0, 0.0):
+        tables = [layer.scheme.column_of(layer.shape[1], LEVELS) < 0 for layer in mapped.layers]
+        moves = [
+            np.tile(np.where(table, references, 1.0), layer.cells.shape[0])
+            for table, layer in zip(tables, mapped.layers, strict=True)
+        ]
+        now = before + 2e-6 * np.concatenate(moves) * random.standard_normal(before.size)
+        every = movement(mapped, before, now, np.ones(before.size, dtype=bool), seen)
+        part = movement(mapped, before, np.where(few, now, np.nan), few, seen)
+        assert part.output_error == pytest.approx(every.output_error, rel=0.35)
+        errors.append(part.output_error)
+    # Two references, whose mean has half of a cell's variance.
+    assert errors[0] == pytest.approx(1.5 * errors[1], rel=0.3)
 
 
 def test_cells_that_give_no_answer_are_counted_and_left_out(mapped: MappedNetwork) -> None:

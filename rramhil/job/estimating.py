@@ -1,0 +1,41 @@
+"""What a job's network should take on a die: the activity of calibration images, estimated with."""
+
+from __future__ import annotations
+
+import torch
+
+from rramhil.device import Spec
+from rramhil.estimate import Activity, Periphery, Quantity, activity_of, estimate, product_limits
+from rramhil.job.subject import Subject
+from rramhil.nn.in_situ import activation_ranges, fed_codes
+from rramhil.nn.layers import by_weights, walk
+from rramhil.nn.network import Images
+
+IMAGES = 50
+"""Calibration images whose activity is measured."""
+
+
+def estimates_of(
+    subject: Subject, spec: Spec, periphery: Periphery | None = None
+) -> list[Quantity]:
+    """Estimates of the mapped network of `subject`. Raises `Refused` on a die without products."""
+    product_limits(spec)
+    calibration = subject.calibration
+    few = Images(calibration.pixels[:IMAGES], calibration.labels[:IMAGES])
+    activity = network_activity(subject, spec, few)
+    return list(estimate(subject.mapped, activity, len(few), spec, periphery))
+
+
+def network_activity(subject: Subject, spec: Spec, images: Images) -> dict[str, Activity]:
+    """What `images` make each layer do, by the activations of the network computed exactly."""
+    network = subject.network
+    ranges = activation_ranges(network, subject.calibration)
+    cells = {layer.name: layer for layer in subject.mapped.layers}
+    exact = by_weights(network.weights, network.biases)
+    found = {}
+    with torch.no_grad():
+        for step in walk(network.card.layers, images.pixels, exact):
+            own = cells[step.layer.name]
+            codes = fed_codes(step.layer, own, step.inputs, ranges, spec)
+            found[own.name] = activity_of(own, codes, spec)
+    return found

@@ -1,0 +1,138 @@
+"""Rows renamed and reordered in a job: through programming, readback and products in situ."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rramhil
+from rramhil.device import Refused
+from rramhil.job.file import JobFile
+from rramhil.job.row_tables import Arrangement, arrange, check_reorder, check_rows, restored
+from rramhil.job.subject import Material, Subject
+from rramhil.run import Run
+from rramhil.schema import FileError
+
+TWO = {"levels": 2, "lowest": "5 uS", "highest": "200 uS", "tolerance": "10 uS", "percentile": 100}
+REORDER = {"noise": "linear", "strength": 0.25, "iterations": 100, "images": 60, "layers": ["fc3"]}
+
+
+def job(*steps: dict[str, Any], **mapping: Any) -> JobFile:
+    table: dict[str, Any] = {
+        "name": "rows",
+        "device": {"address": "emulator:40nm?die=3&converter_noise=0"},
+        "network": {"name": "digits-1b2b"},
+        "data": {"name": "digits"},
+        "mapping": {**TWO, **mapping},
+        "steps": list(steps) or [{"do": "tune"}],
+    }
+    return JobFile.model_validate(table)
+
+
+def arranged(wanted: JobFile) -> tuple[Material, Arrangement]:
+    material = Material.load(wanted)
+    with rramhil.connect(wanted.device.address) as device:
+        arranging = arrange(material, wanted, device.spec)
+        while True:
+            try:
+                next(arranging)
+            except StopIteration as done:
+                return material, done.value
+
+
+def test_equal_rows_change_no_answer_and_take_fewer_cells() -> None:
+    wanted = job(rename={"fc1": "equal", "fc3": "equal"}, reorder={**REORDER, "layers": ["fc3"]})
+    material, found = arranged(wanted)
+    with rramhil.connect(wanted.device.address) as device:
+        plain = Subject(material, wanted, device.spec)
+        subject = Subject(found.material(material), wanted, device.spec)
+    assert subject.ideal == plain.ideal == subject.teacher
+    saved = sum(
+        told.rows - told.physical_rows for name, told in found.told.items() if name != "fc1"
+    )
+    assert subject.cells.size <= plain.cells.size - 2 * 10 * saved
+    table = subject.mapped.layers[-1].row_of
+    assert not np.array_equal(np.sort(table), table)  # in another order
+
+
+def test_a_run_renames_programs_reads_multiplies_and_tells(tmp_path: Path) -> None:
+    steps = [
+        {"do": "tune"},
+        {"do": "program", "how": "open_loop"},
+        {"do": "evaluate", "name": "read"},
+        {"do": "evaluate", "name": "multiplied", "how": "in_situ"},
+    ]
+    wanted = job(*steps, rename={"fc3": 40}, reorder=REORDER)
+    run = Run.start(wanted, "")
+    result = run.execute(watch=lambda _: None, should_stop=lambda: False)
+    told = result.rows["fc3"]
+    assert (told.rows, told.physical_rows) == (64, 40)
+    assert told.saved_share == pytest.approx(1 - 40 / 64)
+    assert told.index_bits == 64 * 6
+    assert told.input_bits is not None
+    assert told.input_bits >= 3
+    own = told.converter_error[0]
+    assert own.noise == "linear"
+    assert 0 < own.after < own.before
+    assert result.accuracy.ideal_mapping is not None
+    shown = result.accuracy.model_dump()
+    assert shown["read"] > result.accuracy.ideal_mapping - 0.1
+    assert shown["multiplied"] > 0.3  # chance is 0.1; nobody trimmed the columns, 0.44 was seen
+    kept = run.folder_of.load_arrays("arrays/rows.npz")
+    assert len(np.unique(kept["fc3/rows"])) == 40
+
+
+def test_what_was_kept_maps_as_before_and_the_same_seed_decides_the_same() -> None:
+    wanted = job(rename={"fc3": 30}, reorder=REORDER)
+    material, found = arranged(wanted)
+    _, again = arranged(wanted)
+    kept = restored(material, found.as_arrays())
+    for other in (again, kept):
+        assert other.rows.keys() == found.rows.keys()
+        np.testing.assert_array_equal(other.rows["fc3"], found.rows["fc3"])
+        np.testing.assert_array_equal(other.network.weights["fc3"], found.network.weights["fc3"])
+        np.testing.assert_array_equal(other.network.biases["fc3"], found.network.biases["fc3"])
+    assert kept.material(material).teacher is material.network
+    bias = found.network.biases["fc3"].numpy()
+    np.testing.assert_array_equal(bias, np.rint(bias))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [
+        ({"rename": {"fc4": 3}}, "rename names 'fc4', which is no layer.*did you mean 'fc[123]'"),
+        ({"rename": {"fc3": 65}}, "rename of fc3: 64 rows cannot be merged to 65"),
+        ({"reorder": {"layers": ["f3"]}}, "reorder.layers names 'f3'.*did you mean 'fc3'"),
+        ({"reorder": {"images": 1000}}, "asks for 1000 images, but the calibration set has"),
+    ],
+)
+def test_what_the_network_has_not_is_refused(mapping: dict[str, Any], words: str) -> None:
+    wanted = job(**mapping)
+    with pytest.raises(FileError, match=words):
+        check_rows(wanted, Material.load(wanted))
+
+
+def test_rows_of_many_values_are_not_merged_but_equal_ones_share() -> None:
+    wanted = job(rename={"fc3": 20}).model_copy(
+        update={"network": job().network.model_copy(update={"name": "digits"})}
+    )
+    material = Material.load(wanted)
+    with pytest.raises(FileError, match=r'rows are merged where there are at most.*set "equal"'):
+        check_rows(wanted, material)
+    equal = wanted.mapping.model_copy(update={"rename": {"fc3": "equal"}})
+    check_rows(wanted.model_copy(update={"mapping": equal}), material)
+
+
+def test_reordering_for_a_macro_that_takes_rows_as_they_lie_is_refused() -> None:
+    wanted = job(reorder={})
+    with rramhil.connect("emulator:40nm") as device:
+        spec = device.spec
+    check_reorder(wanted, spec)
+    assert spec.mvm is not None
+    fixed = replace(spec, mvm=replace(spec.mvm, row_order="index"))
+    with pytest.raises(Refused, match="does not sum the next rows with a non-zero"):
+        check_reorder(wanted, fixed)
+    with pytest.raises(Refused, match="computes no product"):
+        check_reorder(wanted, replace(spec, mvm=None))

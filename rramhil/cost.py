@@ -44,7 +44,9 @@ class Cost(BaseModel):
     index_bits: int = Field(0, description="memory that says where the sparse entries are")
     memory_bits: int = Field(0, description="digital memory in all: 32 a number, and the indices")
     memory_writes: int = Field(0, description="numbers written there, each training step counted")
-    images: int = Field(0, description="training images that a repair learned from")
+    images: int = Field(
+        0, description="images that were learned from, or that gave products their input ranges"
+    )
     labels: int = Field(0, description="labels of them that were used")
     validation_images: int = Field(0, description="labelled images that chose the epoch")
 

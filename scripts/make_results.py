@@ -71,12 +71,29 @@ def required(rows: Rows) -> Iterable[str]:
     yield f"\nA repair with 128 images, evaluation included: {cpu} CPU seconds a die."
 
 
+def in_situ(rows: Rows) -> Iterable[str]:
+    """Losses of each way of repair on the array, a column for each noise of the converter."""
+    pattern = re.compile(r"(\S+ \S+) noise x(\d) (.*)_loss")
+    found = [m.groups() for name in rows if (m := pattern.fullmatch(name))]
+    noises = list(dict.fromkeys(noise for _, noise, _ in found))
+    yield f"| points under the ideal mapping | {' | '.join(f'noise x{n}' for n in noises)} | dies |"
+    yield "|---" * (len(noises) + 2) + "|"
+    for subject, way in dict.fromkeys((subject, way) for subject, _, way in found):
+        own = [rows.get(f"{subject} noise x{noise} {way}_loss") for noise in noises]
+        cells = ["" if row is None else _value(row) for row in own]
+        dies = next(row["n"] for row in own if row is not None)
+        yield f"| {subject}: {way} | {' | '.join(cells)} | {dies} |"
+
+
 def plain(rows: Rows) -> Iterable[str]:
     """Every row as it was printed."""
     yield "| row | value | unit | n |"
     yield "|---|---|---|---|"
     for name, row in rows.items():
         yield f"| `{name}` | {_value(row)} | {row['unit']} | {row['n']} |"
+
+
+TABLES = {"recovery": required, "in_situ": in_situ}
 
 
 def _value(row: dict[str, Any]) -> str:

@@ -56,6 +56,15 @@ class DataTable(Strict):
     folder: str | None = None
 
 
+class InSituTable(Strict):
+    """[in_situ]: how products on the array are taken, by every step that asks for some."""
+
+    repeats: int = Field(1, ge=1, le=64, description="times a product is measured; their mean")
+    input_percentile: float = Field(
+        100.0, gt=50, le=100, description="of a layer's inputs above 0: what a full code stands for"
+    )
+
+
 class ReorderTable(Strict):
     """[mapping] reorder: the noise of a conversion in codes at a sum of S codes, and the search.
 
@@ -339,6 +348,7 @@ class JobFile(Strict):
     mapping: MappingTable = MappingTable()
     writing: Bias = Bias()
     timing: TimingTable = TimingTable()
+    in_situ: InSituTable = InSituTable()
     steps: list[Step] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rramhil.device import Refused, Spec
 from rramhil.job.work import Work
-from rramhil.nn.in_situ import activation_ranges, array_product, whole_tile
+from rramhil.nn.in_situ import activation_ranges, array_product, averaged, whole_tile
 from rramhil.nn.layers import Layer, Product, biased
 from rramhil.nn.network import Images, accuracy_by
 from rramhil.recover.on_array import by_array, product_noise
@@ -26,12 +26,16 @@ def check_products(spec: Spec, where: str, key: str) -> None:
 def products_of(work: Work) -> Product:
     """Products of the network's layers by whole tiles, without bias.
 
-    What a full input code stands for comes from the calibration images.
+    What a full input code stands for comes from the calibration images; both, and how often each
+    is measured, as the job's table [in_situ] says.
     """
-    subject, spec = work.subject, work.device.spec
-    ranges = activation_ranges(subject.network, subject.calibration)
+    subject, spec, settings = work.subject, work.device.spec, work.job.in_situ
+    ranges = activation_ranges(
+        subject.network, subject.calibration, percentile=settings.input_percentile
+    )
     block = whole_tile(work.device.mvm, spec.rows)
-    return array_product(subject.mapped, ranges, block, spec, counted=work.counted)
+    once = array_product(subject.mapped, ranges, block, spec, counted=work.counted)
+    return averaged(once, settings.repeats)
 
 
 def measured_once(work: Work, products: Product) -> Product:

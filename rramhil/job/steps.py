@@ -263,6 +263,8 @@ def evaluate(work: Work, step: Evaluate) -> Ticks:
             reading = settled_reading(work.device, work.subject.cells, step.delay)
             array = held(work.subject, reading)
             judge_in_situ(work, products_of(work), array, work.correction.applied(array))
+        if not work.subject.network.is_integer:  # whose ranges are its codes, of no images
+            work.digital |= {"images": len(work.subject.calibration)}
         yield Tick(1, 1, f"accuracy in situ {work.accuracy:.2%}")
         return
     yield Tick(0, 2, f"reading {work.subject.cells.size} cells")

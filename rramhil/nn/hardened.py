@@ -32,6 +32,9 @@ class Hardening:
     `lrs_siemens` and `hrs_siemens`. The spread of the errors grows from 0 to its full size over
     the first `growing` share of all steps: thrown in at once, large errors teach nothing. The
     learning rate falls along a cosine (AdamW); gradients are cut at `longest_gradient`.
+    `within`: weights stay within the scale of their mapping, beyond which a cell cannot go
+    (M. Courbariaux, Y. Bengio, J.-P. David, arXiv:1511.00363), so that a mapping of the result
+    has the same scale.
     """
 
     epochs: int = 3
@@ -40,6 +43,7 @@ class Hardening:
     weight_decay: float = 1e-4
     growing: float = 0.5
     longest_gradient: float = 1.0
+    within: bool = False
     stuck_lrs: float = 0.0
     stuck_hrs: float = 0.0
     lrs_siemens: float = 40e-6
@@ -95,6 +99,9 @@ def harden(
     weights = {name: w.clone().requires_grad_() for name, w in network.weights.items()}
     biases = {name: b.clone().requires_grad_() for name, b in network.biases.items()}
     parameters = [*weights.values(), *biases.values()]
+    scales = _scales(written)
+    if hardening.within:
+        _keep_within(weights, scales)
     optimiser = torch.optim.AdamW(parameters, weight_decay=hardening.weight_decay)
     random = np.random.default_rng(hardening.seed)
     batches = math.ceil(len(images) / hardening.batch)
@@ -117,6 +124,8 @@ def harden(
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(parameters, hardening.longest_gradient)
                 optimiser.step()
+                if hardening.within:
+                    _keep_within(weights, scales)
                 losses.append(loss.item())
         yield Hardened(epoch, float(np.mean(losses)), _network(network, weights, biases))
 
@@ -139,6 +148,17 @@ def with_faults(
     stuck[luck < hardening.stuck_lrs] = hardening.lrs_siemens
     stuck[luck > 1 - hardening.stuck_hrs] = hardening.hrs_siemens
     return replace(written, stuck=stuck, known=False)
+
+
+def _scales(written: WrittenNetwork) -> Matrices:
+    layers = written.mapped.layers
+    return {own.name: torch.as_tensor(np.asarray(own.scale, np.float32)) for own in layers}
+
+
+def _keep_within(weights: Matrices, scales: Matrices) -> None:
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(torch.clamp(weight, -scales[name], scales[name]))
 
 
 def _network(network: Network, weights: Matrices, biases: Matrices) -> Network:

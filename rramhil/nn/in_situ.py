@@ -16,7 +16,7 @@ are. How a macro reads an input code is in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ from rramhil.nn.network import Images, Network, logits_by
 BlockProduct = Callable[[int, Ints, Ints, Ints], Ints]
 """(tile, codes (batch, rows), rows, columns) -> sums (batch, columns)"""
 
+RANGE_STEPS = 4096
+"""How finely the range of a layer's inputs is told by a percentile."""
+
 
 def whole_tile(mvm: Callable[[int, Ints], Ints], rows: int) -> BlockProduct:
     """A block product made of the product of whole tiles of `rows` word lines, `Device.mvm`."""
@@ -45,21 +48,68 @@ def whole_tile(mvm: Callable[[int, Ints], Ints], rows: int) -> BlockProduct:
     return product
 
 
-def activation_ranges(network: Network, images: Images, batch: int = 500) -> dict[str, float]:
+def activation_ranges(
+    network: Network, images: Images, batch: int = 500, percentile: float = 100.0
+) -> dict[str, float]:
     """The largest input of each layer over `images`, by its name: what a full input code is.
 
-    For an integer network its highest input code, whatever the images.
+    For an integer network its highest input code, whatever the images and the percentile.
+    Below 100 that percentile of the inputs above 0, to 1/4096 of the largest: what lies beyond
+    is cut, all the rest comes in higher codes and stands out more from the converter's noise and
+    steps. Raises ValueError for a percentile that is not above 0 and at most 100.
     """
-    layers = network.card.layers
+    if not 0 < percentile <= 100:
+        raise ValueError(
+            f"ranges at the {percentile:g}th percentile of the inputs cannot be; take one above 0 "
+            "and at most 100"
+        )
     if network.is_integer:
-        return {layer.name: float(layer.input_codes or 0) for layer in layers}
-    ranges = {layer.name: -math.inf for layer in layers}
+        return {layer.name: float(layer.input_codes or 0) for layer in network.card.layers}
+    ranges = {layer.name: -math.inf for layer in network.card.layers}
+    for name, inputs in _inputs(network, images, batch):
+        ranges[name] = max(float(inputs.max()), ranges[name])
+    if percentile == 100:
+        return ranges
+    counts = {name: torch.zeros(RANGE_STEPS, dtype=torch.float64) for name in ranges}
+    for name, inputs in _inputs(network, images, batch):
+        if ranges[name] > 0:
+            above = inputs[inputs > 0]
+            counts[name] += torch.histc(above, RANGE_STEPS, min=0, max=ranges[name]).double()
+    return {name: _percentile(count, percentile) * ranges[name] for name, count in counts.items()}
+
+
+def _inputs(network: Network, images: Images, batch: int) -> Iterator[tuple[str, Tensor]]:
     with torch.no_grad():
         for part in images.batches(batch):
-            for step in walk(layers, part.pixels, by_weights(network.weights, network.biases)):
-                largest = float(step.inputs.max())
-                ranges[step.layer.name] = max(largest, ranges[step.layer.name])
-    return ranges
+            given = by_weights(network.weights, network.biases)
+            for step in walk(network.card.layers, part.pixels, given):
+                yield step.layer.name, step.inputs
+
+
+def _percentile(counts: Tensor, percentile: float) -> float:
+    """Of a histogram from 0 to 1, the end of the step in which the percentile lies; 1 if empty."""
+    wanted = counts.sum() * percentile / 100
+    steps = int(torch.searchsorted(counts.cumsum(0), wanted)) + 1
+    return min(steps / len(counts), 1.0) if wanted > 0 else 1.0
+
+
+def averaged(products: Product, times: int) -> Product:
+    """The mean of `times` products of the same inputs, each measured by `products`.
+
+    What is drawn anew in each falls with the square root of `times`, and with it the rounding
+    that it dithers (L. Schuchman, IEEE Trans. Commun. Technol. 12(4), 1964); what is the same in
+    all stays. Device time and energy are `times` those of one. Raises ValueError below 1.
+    """
+    if times < 1:
+        raise ValueError(f"a product cannot be measured {times} times; take 1 or more")
+
+    def mean(layer: Layer, inputs: Tensor) -> Tensor:
+        total = products(layer, inputs)
+        for _ in range(times - 1):
+            total = total + products(layer, inputs)
+        return total / times
+
+    return products if times == 1 else mean
 
 
 def array_product(

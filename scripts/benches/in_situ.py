@@ -1,49 +1,93 @@
 """A network computed by the array itself: accuracy on the test images, before and after repair.
 
-    scripts/bench in_situ [--quick] [--seed N]
+    scripts/bench in_situ [--quick] [--seed N] [--dies N] [--workers N] [--keep FOLDER]
 
-Cells are written by SDR into the windows of their levels on each of five dies, read and
-multiplied a second later. `wide` sums all rows at once in 8 bits and holds the network `digits`
-in ten levels; `40nm` sums seven rows in 3 bits, and holds it as well, and `digits-ternary` in two.
-Every row is printed with the converter's noise as the chip file has it, without it, and with
-twice as much; as a share of the 600 test images. Columns are trimmed first (`trimmed`), then
-gains and offsets of the columns fitted to products measured on 128 images (`columns`), or the
-closed form with 5 % of the weights in digital memory (`closed form`). `closed form untrimmed`
-leaves the references as they are, `closed form by readings` measures nothing in situ but the
-accuracy. `readback`: the product computed from conductances read.
+Cells are written by SDR into the windows of their levels on each die, read and multiplied a
+second later. `wide` sums all rows at once in 8 bits and holds the network `digits` in ten levels;
+`40nm` sums seven rows in 3 bits, and holds it as well, and `digits-ternary` in two. Every row is
+printed with the converter's noise as the chip file has it, without it, and with twice as much; in
+percent of the 600 test images, `loss` in points under the ideal mapping; `spread`: half the 95 %
+interval of the mean over dies (t). Columns are trimmed first (`trimmed`), then gains and offsets
+of the columns fitted to products measured on 128 images (`columns`), or the closed form with 5 %
+of the weights in digital memory (`closed form`). `closed form untrimmed` leaves the references as
+they are, `closed form by readings` measures nothing in situ but the accuracy; `mean of N`: every
+product, in the fit and in the accuracy, is measured N times. `readback`: the product computed
+from conductances read.
+
+A full input code stands for the 98th percentile of a layer's inputs above 0 on `wide`, where
+columns see few of the converter's codes, and for the largest elsewhere (`largest range`: on
+`wide` as well). The percentile was chosen of 98, 99, 99.5, 99.9 and 100 on validation images.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benches import Row
+from benches.dies import Scale, loss_rows, mean_row
 
-SUBJECTS = (("wide", "digits"), ("40nm", "digits-ternary"), ("40nm", "digits"))
+SUBJECTS = (("wide", "digits", 98), ("40nm", "digits-ternary", 100), ("40nm", "digits", 100))
+DIES = 5
 TEN, TWO = (10, 20e-6, 200e-6, 5e-6), (2, 5e-6, 200e-6, 10e-6)
 IMAGES = 128
 FRACTION = 0.05
+MEANS = (2, 4)
 
 
-def rows(seed: int, quick: bool) -> Iterator[Row]:
-    """Accuracies, a row for each subject, noise and repair; spread over dies."""
-    dies = 1 if quick else 5
-    for chip, network in SUBJECTS[:2] if quick else SUBJECTS:
+def rows(seed: int, quick: bool, scale: Scale) -> Iterator[Row]:
+    """Accuracies and losses, a row for each subject, noise and repair; one die when `quick`."""
+    numbers = range(seed, seed + (scale.dies or (1 if quick else DIES)))
+    for chip, network, percentile in SUBJECTS[:2] if quick else SUBJECTS:
         for noise in (1, 0, 2):
-            found = [_accuracies(chip, network, noise, seed + die) for die in range(dies)]
+            found = list(_dies([(chip, network, percentile, noise, n) for n in numbers], scale))
             for name in found[0]:
-                values = [one[name] for one in found]
-                spread = float(np.std(values, ddof=1)) if dies > 1 else None
                 row = f"{chip} {network} noise x{noise} {name}"
-                yield Row(row, float(np.mean(values)), "share", spread, dies, 1)
+                yield mean_row(row, [100 * one[name] for one in found], "percent")
+                if name != "ideal mapping":
+                    losses = [100 * (one["ideal mapping"] - one[name]) for one in found]
+                    yield from loss_rows(row, losses)
 
 
-def _accuracies(chip: str, name: str, noise: int, die_number: int) -> dict[str, float]:
+Subject = tuple[str, str, float, int, int]
+"""Chip, network, percentile of the inputs, converter's noise, die."""
+
+
+def _dies(subjects: list[Subject], scale: Scale) -> Iterator[dict[str, float]]:
+    """What each die gives, from `scale.keep` where it is there already."""
+    if scale.workers == 1:
+        yield from (_kept(subject, scale.keep) for subject in subjects)
+        return
+    with ProcessPoolExecutor(scale.workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_kept, subjects, [scale.keep] * len(subjects))
+
+
+def _kept(subject: Subject, keep: Path | None) -> dict[str, float]:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if keep is None:
+        return _accuracies(*subject)
+    keep.mkdir(parents=True, exist_ok=True)
+    path = keep / f"{'-'.join(map(str, subject))}.json"
+    if not path.exists():
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(_accuracies(*subject)), "utf-8")
+        part.replace(path)
+    found: dict[str, float] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def _accuracies(
+    chip: str, name: str, percentile: float, noise: int, die_number: int
+) -> dict[str, float]:
     from rramhil.mapping import filled
-    from rramhil.nn.in_situ import activation_ranges, array_product
+    from rramhil.nn.in_situ import activation_ranges, array_product, averaged
     from rramhil.nn.network import accuracy_by, accuracy_of
     from rramhil.recover.on_array import by_array
     from rramhil.recover.places import Computed, from_readback
@@ -53,31 +97,46 @@ def _accuracies(chip: str, name: str, noise: int, die_number: int) -> dict[str, 
     die, mapped = _written(chip, name, network, noise, die_number)
     siemens = filled(die.read(mapped.cells), die.spec.reading.highest)
     array = from_readback(network, mapped.weights_from(siemens))
-    ranges = activation_ranges(network, calibration)
-    products = array_product(mapped, ranges, die.mvm_block, die.spec)
-    in_situ = by_array(array, products)
 
-    def accuracy(repaired: Computed) -> float:
-        return accuracy_by(network, test, in_situ(repaired))
+    def measured(percentile: float) -> Any:
+        ranges = activation_ranges(network, calibration, percentile=percentile)
+        return array_product(mapped, ranges, die.mvm_block, die.spec)
 
-    ideal = network.with_weights(mapped.ideal_weights())
+    once = measured(percentile)
+
+    def accuracy(repaired: Computed, products: Any = once) -> float:
+        return accuracy_by(network, test, by_array(array, products)(repaired))
+
+    def fitted(fraction: float, products: Any = once) -> Computed:
+        return _fitted(network, array, learn, fraction, products)
+
+    def repaired(fraction: float, products: Any = once) -> float:
+        return accuracy(fitted(fraction, products), products)
+
     found = {
-        "ideal mapping": accuracy_of(network, test, ideal),
+        "ideal mapping": accuracy_of(network, test, network.with_weights(mapped.ideal_weights())),
         "readback": accuracy_of(network, test, array.weights),
         "untrimmed": accuracy(array),
-        "closed form untrimmed": accuracy(_fitted(network, array, learn, FRACTION, products)),
+        "closed form untrimmed": repaired(FRACTION),
     }
     generator = np.random.default_rng(die_number)
     for tile in mapped.tiles:
         for _ in trim_tile(die, tile, read_tile(die, tile, 4), TrimSettings(), generator):
             pass
-    return {
-        **found,
+    found |= {
         "trimmed": accuracy(array),
-        "columns": accuracy(_fitted(network, array, learn, 0, products)),
-        "closed form by readings": accuracy(_fitted(network, array, learn, FRACTION, None)),
-        "closed form": accuracy(_fitted(network, array, learn, FRACTION, products)),
+        "columns": repaired(0),
+        "closed form": repaired(FRACTION),
+        "closed form by readings": accuracy(fitted(FRACTION, None)),
     }
+    for times in MEANS:
+        products = averaged(once, times)
+        found[f"columns, mean of {times}"] = repaired(0, products)
+        found[f"closed form, mean of {times}"] = repaired(FRACTION, products)
+    if percentile < 100:
+        found["columns, largest range"] = repaired(0, measured(100))
+        found["closed form, largest range"] = repaired(FRACTION, measured(100))
+    return found
 
 
 def _subject(name: str) -> tuple[Any, Any, Any, Any]:

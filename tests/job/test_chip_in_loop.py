@@ -96,10 +96,25 @@ def test_products_are_counted(repaired: RunResult) -> None:
     assert cost["finished"].products - judged == blocks * (128 + 128 + 2 * 150)
     assert cost["measured"].products - judged == blocks * (900 + 150)
     assert cost["measured"].pulses > 0
-    images = {name: cost[name].images for name in ON_ARRAY}  # 147 of them for the ranges
-    assert images == {"closed_form": 147, "finished": 147, "rsa": 347, "measured": 900 + 147}
+    images = {name: cost[name].images for name in cost}  # 147 of them for the ranges
+    learnt = {"closed_form": 147, "finished": 147, "rsa": 347, "measured": 900 + 147}
+    assert images == {"in_situ": 147, **learnt}
+    assert cost["in_situ"].labels == repaired.cost["readback"].images == 0
     assert cost["measured"].memory_writes == 404 + 2 * 18 * (64 + 2 * 10)
     assert repaired.cost["readback"].products == 0
+
+
+def test_products_are_repeated_as_the_job_says(repaired: RunResult) -> None:
+    text = f"[in_situ]\nrepeats = 3\ninput_percentile = 98\n{IN_SITU}{CLOSED}"
+    often = run(text)
+    for name in ("in_situ", "closed_form"):
+        assert often.cost[name].products == 3 * repaired.cost[name].products
+        assert often.cost[name].reads == repaired.cost[name].reads
+        (own,), (before,) = (
+            [s.findings for s in r.steps if s.name == name] for r in (often, repaired)
+        )
+        assert float(own["product_noise_fc2"] or 0) < 0.7 * float(before["product_noise_fc2"] or 0)
+    assert accuracy(often, "closed_form") > 0.9
 
 
 @pytest.mark.parametrize(

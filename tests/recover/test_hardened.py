@@ -58,6 +58,17 @@ def test_hardening_repeats_itself() -> None:
     assert not torch.equal(once.weights["fc2"], other.weights["fc2"])
 
 
+def test_weights_stay_within_the_scale_that_they_are_trained_at() -> None:
+    array, bounds = written(network()), {}
+    for layer, name in zip(array.mapped.layers, network().weights, strict=True):
+        bounds[name] = torch.as_tensor(np.asarray(layer.scale, np.float32))
+        assert bool((network().weights[name].abs() > bounds[name]).any())
+    for within in (True, False):
+        tried = hardened(Hardening(epochs=1, learning_rate=1e-2, within=within))
+        beyond = [bool((tried.weights[name].abs() > bounds[name]).any()) for name in bounds]
+        assert beyond == [not within] * len(bounds)
+
+
 def test_a_student_learns_from_the_teacher_without_labels() -> None:
     layers = (
         Layer(name="fc1", kind="linear", inputs=64, outputs=40),

@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from rramhil.nn.layers import Product, by_weights
-from rramhil.nn.network import Images, Network, check_images, logits_by
+from rramhil.nn.network import Images, Network, check_images, logits_by, logits_of
 from rramhil.nn.repeatable import repeatable
-from rramhil.recover.losses import Loss, answers
+from rramhil.recover.losses import Answers, Loss, answers
 from rramhil.recover.places import Computed, Parameters, Place, corrected
 
 Checkpoint = dict[str, NDArray[np.float64] | NDArray[np.float32]]
@@ -109,6 +109,7 @@ def adapt(
     check_images(network, images)
     state = _State(recovery, array, start)
     with repeatable():
+        taught = None if recovery.loss.asks_outputs else logits_of(network, images)
         if checkpoint is not None:
             state.restore(checkpoint)
         else:
@@ -117,7 +118,7 @@ def adapt(
         yield state.epoch(math.nan)
     for number in range(state.done + 1, recovery.schedule.epochs + 1):
         with repeatable():
-            loss = state.train(number, network, array, images)
+            loss = state.train(number, network, array, images, taught)
             state.judge(number, network, array, validation)
         yield state.epoch(loss)
 
@@ -159,8 +160,18 @@ class _State:
         self.done, self.accuracy = -1, math.nan
         self.optimiser = torch.optim.Adam([tensor for _, tensor in _named(self.parameters)])
 
-    def train(self, number: int, network: Network, array: Computed, images: Images) -> float:
-        """One epoch over the images in an order of its own; the mean loss."""
+    def train(
+        self,
+        number: int,
+        network: Network,
+        array: Computed,
+        images: Images,
+        taught: Tensor | None,
+    ) -> float:
+        """One epoch over the images in an order of its own; the mean loss.
+
+        `taught`: the teacher's logits (n, classes), where the loss asks for nothing else of it.
+        """
         recovery, schedule = self.recovery, self.recovery.schedule
         layers, asks = network.card.layers, self.recovery.loss.asks_outputs
         exact = by_weights(network.weights, network.biases)
@@ -178,9 +189,13 @@ class _State:
             now = corrected(recovery.places, self.parameters, array)
             pixels = images.pixels[chosen]
             with torch.no_grad():
-                taught = answers(layers, pixels, exact, asks)
+                teacher = (
+                    answers(layers, pixels, exact, asks)
+                    if taught is None
+                    else Answers(taught[chosen])
+                )
             given = answers(layers, pixels, recovery.forward(now), asks)
-            loss = recovery.loss(given, images.labels[chosen], taught)
+            loss = recovery.loss(given, images.labels[chosen], teacher)
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
@@ -193,7 +208,8 @@ class _State:
             place.begin(0)
         with torch.no_grad():
             now = corrected(self.recovery.places, self.parameters, array)
-        logits = logits_by(network, validation, self.recovery.forward(now))
+        product = self.recovery.forward(now)
+        logits = logits_by(network, validation, product, self.recovery.schedule.batch)
         hits = logits.argmax(1) == validation.labels
         accuracy = float(hits.sum()) / len(validation)
         loss = functional.cross_entropy(logits, validation.labels).item()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,11 @@ from rramhil.verify import Target
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A network and its data: what a run needs before it connects to anything."""
+    """A network and its data: what a run needs before it connects to anything.
+
+    Runs of the same network on the same data can share one: what was judged on the test images
+    without an array (the teacher, the ideal mapping) is judged once.
+    """
 
     network: Network
     splits: Splits
@@ -34,6 +40,8 @@ class Material:
     calibration: Images
     validation: Images
     test: Images
+    named: tuple[str, str, str | None]
+    judged: dict[str, float] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, job: JobFile) -> Material:
@@ -57,7 +65,31 @@ class Material:
             calibration=images_of(data, splits.calibration),
             validation=images_of(data, splits.validation),
             test=images_of(data, splits.test),
+            named=_named(job),
         )
+
+    def check(self, job: JobFile) -> None:
+        """Raises `FileError` when `job` names another network, other data or another folder."""
+        if _named(job) != self.named:
+            raise FileError(
+                f"the job names network and data {_named(job)}, but was given {self.named}; load "
+                "what it names"
+            )
+
+    def accuracy(self, weights: Mapping[str, NDArray[Any]]) -> float:
+        """Test accuracy with the matrices `weights`; known where the same were judged before."""
+        content = hashlib.sha256()
+        for name in self.network.weights:
+            content.update(np.ascontiguousarray(weights[name], dtype=np.float32).tobytes())
+        digest = content.hexdigest()
+        if digest not in self.judged:
+            matrices = self.network.with_weights(weights)
+            self.judged[digest] = accuracy_of(self.network, self.test, matrices)
+        return self.judged[digest]
+
+
+def _named(job: JobFile) -> tuple[str, str, str | None]:
+    return job.network.name, job.data.name, job.data.folder
 
 
 class Subject:
@@ -65,6 +97,7 @@ class Subject:
 
     def __init__(self, material: Material, job: JobFile, spec: Spec) -> None:
         """Place the weights on a die of `spec`. Raises `Refused` when they do not fit."""
+        self.material = material
         self.network = material.network
         self.splits = material.splits
         self.train = material.train
@@ -102,13 +135,12 @@ class Subject:
     @cached_property
     def teacher(self) -> float:
         """Test accuracy of the network in floating point."""
-        return accuracy_of(self.network, self.test)
+        return self.material.accuracy(self.network.matrices())
 
     @cached_property
     def ideal(self) -> float:
         """Test accuracy with every cell exactly at its level."""
-        ideal = self.network.with_weights(self.mapped.ideal_weights())
-        return accuracy_of(self.network, self.test, ideal)
+        return self.material.accuracy(self.mapped.ideal_weights())
 
     def target(
         self,

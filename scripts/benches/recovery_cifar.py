@@ -34,8 +34,9 @@ WAYS: list[Step] = [
 ]
 
 
-def _job(law: str) -> Step:
-    job = job_of(f"tiles=16&{law}", "resnet20-cifar", "cifar-10", WAYS, "column")
+def job_on(law: str, ways: list[Step]) -> Step:
+    """The ways one after another on a die of 16 tiles, from the same first programming."""
+    job = job_of(f"tiles=16&{law}", "resnet20-cifar", "cifar-10", ways, "column")
     job["mapping"]["percentile"] = 100
     return job
 
@@ -47,7 +48,7 @@ def rows(seed: int, quick: bool, scale: Scale) -> Iterator[Row]:
         DieJob(
             error,
             seed + die,
-            _job(law),
+            job_on(law, WAYS),
         )
         for error, law in ERRORS.items()
         for die in range(dies)

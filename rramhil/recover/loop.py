@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rramhil.nn.augment import moved_images
 from rramhil.nn.layers import Product, by_weights
 from rramhil.nn.network import Images, Network, check_images, logits_by, logits_of
 from rramhil.nn.repeatable import repeatable
@@ -34,14 +35,36 @@ Checkpoint = dict[str, NDArray[np.float64] | NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """`learning_rate` is where the cosine starts. Images of a batch are drawn from the seed."""
+    """`learning_rate` is where the cosine starts. Images of a batch are drawn from the seed.
+
+    `shift`, `mirror`: in each epoch images are moved by up to so many pixels, and half of them
+    mirrored; the teacher answers what it is shown, so that no label has to survive it (L. Beyer
+    et al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022).
+    """
 
     epochs: int
     learning_rate: float
     batch: int
     seed: int
+    shift: int = 0
+    mirror: bool = False
+
+    def moved(self, pixels: Tensor, random: np.random.Generator) -> Tensor:
+        """`pixels` (n, channels, height, width) as an epoch shows them; drawn from `random`."""
+        if not self.moves:
+            return pixels
+        starts = torch.from_numpy(random.integers(2 * self.shift + 1, size=(2, len(pixels), 1)))
+        mirrored = random.random(len(pixels)) < (0.5 if self.mirror else 0.0)
+        return moved_images(pixels, self.shift, starts, torch.from_numpy(mirrored))
+
+    @property
+    def moves(self) -> bool:
+        """Whether an epoch shows other images than there are."""
+        return self.mirror or self.shift > 0
 
     def __post_init__(self) -> None:
+        if self.shift < 0:
+            raise ValueError(f"images are moved by 0 pixels or more, not by {self.shift}")
         if self.epochs < 1 or self.batch < 1 or not self.learning_rate > 0:
             raise ValueError(
                 f"a schedule needs at least one epoch (it has {self.epochs}), a batch of at least "
@@ -109,7 +132,8 @@ def adapt(
     check_images(network, images)
     state = _State(recovery, array, start)
     with repeatable():
-        taught = None if recovery.loss.asks_outputs else logits_of(network, images)
+        anew = recovery.loss.asks_outputs or recovery.schedule.moves
+        taught = None if anew else logits_of(network, images)
         if checkpoint is not None:
             state.restore(checkpoint)
         else:
@@ -170,7 +194,7 @@ class _State:
     ) -> float:
         """One epoch over the images in an order of its own; the mean loss.
 
-        `taught`: the teacher's logits (n, classes), where the loss asks for nothing else of it.
+        `taught`: the teacher's logits (n, classes), where nothing else is asked of it.
         """
         recovery, schedule = self.recovery, self.recovery.schedule
         layers, asks = network.card.layers, self.recovery.loss.asks_outputs
@@ -187,7 +211,7 @@ class _State:
                 group["lr"] = schedule.learning_rate * (1 + math.cos(math.pi * progress)) / 2
             chosen = order[index * schedule.batch : (index + 1) * schedule.batch]
             now = corrected(recovery.places, self.parameters, array)
-            pixels = images.pixels[chosen]
+            pixels = schedule.moved(images.pixels[chosen], random)
             with torch.no_grad():
                 teacher = (
                     answers(layers, pixels, exact, asks)

@@ -6,7 +6,7 @@
 - `mask_*`: the closed form with each way to choose the mask (5 %, 128 images).
 - `dac2020_*`: ten levels and "50 % variance" (G. Charan et al., DAC 2020, reports 31.76 % before
   recovery), read in each way that it can be; before, and after 8 % in closed form (5,000 images).
-- `cifar_*`: `rsa_*` for ResNet-20 on one die: 5 %, the 2,000 images of the calibration set, 6 epochs.
+- `cifar_*`: `rsa_*` for ResNet-20 on one die: 5 %, 2,000 images (calibration set), 6 epochs.
 """
 
 from __future__ import annotations

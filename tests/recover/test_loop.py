@@ -1,5 +1,6 @@
 """The loop recovers, chooses by validation, repeats itself and can be stopped anywhere."""
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -77,6 +78,27 @@ def test_stopping_and_resuming_changes_nothing(stop_after: int) -> None:
     for key, values in whole[-1].checkpoint.items():
         np.testing.assert_array_equal(rest[-1].checkpoint[key], values)
     assert list(adapt(*learn, checkpoint=whole[-1].checkpoint)) == []
+
+
+def test_moved_images_are_new_in_each_epoch_and_the_teacher_answers_what_it_is_shown() -> None:
+    exact = from_readback(network(), network().matrices())
+    for array, learns in ((exact, False), (array_of(0, 0.5), True)):
+        still = random_sparse_adaptation(SHORT.model_copy(update={"label_share": 0.0}), array)
+        moved = replace(still, schedule=replace(still.schedule, shift=1, mirror=True))
+        losses = {}
+        for name, recovery in (("still", still), ("moved", moved)):
+            learn = (recovery, network(), array, images("train"), images("validation"))
+            whole = list(adapt(*learn))
+            rest = list(adapt(*learn, checkpoint=whole[2].checkpoint))
+            assert [e.loss for e in rest] == [e.loss for e in whole[3:]]
+            losses[name] = [e.loss for e in whole[1:]]
+        if learns:
+            assert losses["moved"] != losses["still"]
+            assert losses["moved"][-1] < 0.7 * losses["moved"][0]
+        else:  # nothing is left to learn from a teacher that sees the same images
+            assert max(losses["moved"]) < 1e-6
+    with pytest.raises(ValueError, match="moved by 0 pixels or more, not by -1"):
+        replace(moved.schedule, shift=-1)
 
 
 def test_the_epoch_that_counts_is_the_best_on_validation() -> None:

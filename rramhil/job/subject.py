@@ -18,7 +18,7 @@ from rramhil.device import Bools, Cells, Floats, Spec
 from rramhil.job.file import JobFile
 from rramhil.job.result import Interval
 from rramhil.mapping import filled, find_scheme, map_network
-from rramhil.nn.data import load_data
+from rramhil.nn.data import DataSet, load_data
 from rramhil.nn.network import Images, Network, accuracy_of, images_of, load_network
 from rramhil.nn.splits import Splits, make_splits
 from rramhil.schema import FileError
@@ -35,8 +35,8 @@ class Material:
     """
 
     network: Network
+    data: DataSet
     splits: Splits
-    train: Images
     calibration: Images
     validation: Images
     test: Images
@@ -60,13 +60,18 @@ class Material:
         splits = make_splits(data, network.card.split_seed)
         return cls(
             network=network,
+            data=data,
             splits=splits,
-            train=images_of(data, splits.train),
             calibration=images_of(data, splits.calibration),
             validation=images_of(data, splits.validation),
             test=images_of(data, splits.test),
             named=_named(job),
         )
+
+    @cached_property
+    def train(self) -> Images:
+        """The train set; float32 takes four times the memory of its file."""
+        return images_of(self.data, self.splits.train)
 
     def check(self, job: JobFile) -> None:
         """Raises `FileError` when `job` names another network, other data or another folder."""
@@ -100,7 +105,6 @@ class Subject:
         self.material = material
         self.network = material.network
         self.splits = material.splits
-        self.train = material.train
         self.calibration = material.calibration
         self.validation = material.validation
         self.test = material.test
@@ -113,6 +117,11 @@ class Subject:
             percentile=job.mapping.percentile,
             scale_per_column=job.mapping.scale == "column",
         )
+
+    @property
+    def train(self) -> Images:
+        """The train set."""
+        return self.material.train
 
     @property
     def cells(self) -> Cells:

@@ -139,37 +139,51 @@ def curves(rows: Rows) -> Iterable[str]:
                 given = " | ".join(_value(row) if row else "" for row in cells)
                 before = _value(rows[f"{group}_before_loss"])
                 yield f"| {CURVES[group]}, {loss} | {before} | {given} |"
-    yield "\n| mask (closed form, 5 %, 128 images, sigma 0.5) | loss |"
-    yield "|---|---|"
-    for name, row in rows.items():
-        if found := re.fullmatch(r"mult0\.5_mask_(\w+)_loss", name):
-            yield f"| `{found[1]}` | {_value(row)} |"
-    yield '\n| "10 levels, 50 % variance" read as | loss before | after 8 %, 5,000 images |'
-    yield "|---|---|---|"
-    for name, reading in DAC2020.items():
+    masks = {name: row for name, row in rows.items() if "_mask_" in name}
+    if masks:
+        yield "\n| mask (closed form, 5 %, 128 images, sigma 0.5) | loss |"
+        yield "|---|---|"
+    for name, row in masks.items():
+        yield f"| `{name.removeprefix('mult0.5_mask_').removesuffix('_loss')}` | {_value(row)} |"
+    there = {name: text for name, text in DAC2020.items() if f"dac2020_{name}_after_loss" in rows}
+    if there:
+        yield '\n| "10 levels, 50 % variance" read as | loss before | after 8 %, 5,000 images |'
+        yield "|---|---|---|"
+    for name, reading in there.items():
         before, after = (rows[f"dac2020_{name}_{when}_loss"] for when in ("before", "after"))
         yield f"| {reading} | {_value(before)} | {_value(after)} |"
 
 
 def draw_curves(figure: Figure, rows: Rows) -> None:
-    """Loss against sparse numbers, against images, and of random sparse adaptation."""
-    sparse, images, literal = figure.subplots(1, 3)
-    _curve(sparse, rows, r"mult0\.5_sparse_([\d.]+)_loss", "closed form, 128 images", 0)
-    sparse.set(xlabel="sparse numbers, % of weights", ylabel="loss, points", yscale="log")
-    _curve(images, rows, r"mult0\.5_images_(\d+)_loss", "closed form, 5 %", 0)
-    images.set(xlabel="unlabelled images", xscale="log", yscale="log")
+    """Loss against sparse numbers, against images, and of random sparse adaptation.
+
+    A panel whose rows are not there yet is left out.
+    """
+    panels = [
+        name for name in ("sparse", "images", "rsa") if any(f"_{name}_" in row for row in rows)
+    ]
+    figure.set_figwidth(1.5 + 3.5 * len(panels))
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        axes.set_yscale("log")
+        match panel:
+            case "sparse":
+                _curve(axes, rows, r"mult0\.5_sparse_([\d.]+)_loss", "closed form, 128 images", 0)
+                axes.set(xlabel="sparse numbers, % of weights", title="sigma 0.5: digital memory")
+            case "images":
+                _curve(axes, rows, r"mult0\.5_images_(\d+)_loss", "closed form, 5 %", 0)
+                axes.set(xlabel="unlabelled images", xscale="log", title="sigma 0.5: images")
+            case _:
+                _literal(axes, rows)
+        axes.legend(fontsize=7)
+    figure.axes[0].set_ylabel("loss, points (0.01 or less: at 0.01)")
+
+
+def _literal(axes: Any, rows: Rows) -> None:
     for index, sigma in enumerate(("0.1", "0.3", "0.5")):
         for loss, style in (("labels", "--"), ("distillation", "-")):
             pattern = rf"mult{re.escape(sigma)}_rsa_([\d.]+)_{loss}_loss"
-            _curve(literal, rows, pattern, f"{sigma}, {loss}", index, style)
-    literal.set(xlabel="random numbers, % of weights", yscale="log")
-    for axes, title in zip(
-        (sparse, images, literal),
-        ("sigma 0.5: digital memory", "sigma 0.5: images", "RSA to the letter, 1,000 images"),
-        strict=True,
-    ):
-        axes.set_title(title)
-        axes.legend(fontsize=7)
+            _curve(axes, rows, pattern, f"sigma {sigma}, {loss}", index, style)
+    axes.set(xlabel="random numbers, % of weights", title="RSA to the letter, 1,000 images")
 
 
 def draw_speedup(figure: Figure, rows: Rows) -> None:
@@ -218,6 +232,8 @@ def _curve(axes: Any, rows: Rows, pattern: str, label: str, colour: int, style: 
         for name, row in rows.items()
         if (found := re.fullmatch(pattern, name))
     ]
+    if not points:
+        return
     x, y, spread = zip(*sorted(points), strict=True)
     axes.errorbar(
         x, [max(v, 0.01) for v in y], spread, fmt=f"o{style}", color=REPAIRS[colour],

@@ -18,7 +18,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from rramhil.report.style import REPAIRS, house_style
+from rramhil.report.style import GRID, REPAIRS, house_style
 
 DOCS = Path(__file__).parent.parent / "docs"
 REQUIRED = {
@@ -162,20 +162,22 @@ def draw_curves(figure: Figure, rows: Rows) -> None:
     panels = [
         name for name in ("sparse", "images", "rsa") if any(f"_{name}_" in row for row in rows)
     ]
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
     figure.set_figwidth(1.5 + 3.5 * len(panels))
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        axes.set_yscale("log")
         match panel:
             case "sparse":
                 _curve(axes, rows, r"mult0\.5_sparse_([\d.]+)_loss", "closed form, 128 images", 0)
                 axes.set(xlabel="sparse numbers, % of weights", title="sigma 0.5: digital memory")
+                axes.set_yscale("symlog", linthresh=0.1)
             case "images":
                 _curve(axes, rows, r"mult0\.5_images_(\d+)_loss", "closed form, 5 %", 0)
                 axes.set(xlabel="unlabelled images", xscale="log", title="sigma 0.5: images")
+                axes.set_yscale("symlog", linthresh=0.1)
             case _:
                 _literal(axes, rows)
-        axes.legend(fontsize=7)
-    figure.axes[0].set_ylabel("loss, points (0.01 or less: at 0.01)")
+        axes.legend(fontsize=7, **beside if panel == "rsa" else {})
+    figure.axes[0].set_ylabel("loss, points")
 
 
 def _literal(axes: Any, rows: Rows) -> None:
@@ -183,6 +185,7 @@ def _literal(axes: Any, rows: Rows) -> None:
         for loss, style in (("labels", "--"), ("distillation", "-")):
             pattern = rf"mult{re.escape(sigma)}_rsa_([\d.]+)_{loss}_loss"
             _curve(axes, rows, pattern, f"sigma {sigma}, {loss}", index, style)
+    axes.axhline(0, color=GRID, zorder=0)
     axes.set(xlabel="random numbers, % of weights", title="RSA to the letter, 1,000 images")
 
 
@@ -220,7 +223,7 @@ def _draw(name: str, picture: Callable[[Figure, Rows], None], rows: Rows) -> Non
         picture(figure, rows)
         for axes in figure.axes:
             for axis in (axes.xaxis, axes.yaxis):
-                if axis.get_scale() == "log":
+                if axis.get_scale() in ("log", "symlog"):
                     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         path = DOCS / "images" / f"{name.replace('_', '-')}.png"
         figure.savefig(path, dpi=110, facecolor="white")
@@ -228,7 +231,7 @@ def _draw(name: str, picture: Callable[[Figure, Rows], None], rows: Rows) -> Non
 
 def _curve(axes: Any, rows: Rows, pattern: str, label: str, colour: int, style: str = "-") -> None:
     points = [
-        (float(found[1]), row["value"], row["spread"] or 0.0)
+        (float(found[1]), row["value"], row["spread"] if row["n"] > 2 else 0.0)
         for name, row in rows.items()
         if (found := re.fullmatch(pattern, name))
     ]
@@ -236,8 +239,7 @@ def _curve(axes: Any, rows: Rows, pattern: str, label: str, colour: int, style: 
         return
     x, y, spread = zip(*sorted(points), strict=True)
     axes.errorbar(
-        x, [max(v, 0.01) for v in y], spread, fmt=f"o{style}", color=REPAIRS[colour],
-        markersize=3, capsize=2, label=label,
+        x, y, spread, fmt=f"o{style}", color=REPAIRS[colour], markersize=3, capsize=2, label=label,
     )  # fmt: skip
 
 

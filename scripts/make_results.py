@@ -137,8 +137,8 @@ def curves(rows: Rows) -> Iterable[str]:
             cells = [rows.get(f"{group}_rsa_{share}_{loss}_loss") for share in shares]
             if any(cells):
                 given = " | ".join(_value(row) if row else "" for row in cells)
-                before = _value(rows[f"{group}_before_loss"])
-                yield f"| {CURVES[group]}, {loss} | {before} | {given} |"
+                at_first = _value(rows[f"{group}_before_loss"])
+                yield f"| {CURVES[group]}, {loss} | {at_first} | {given} |"
     masks = {name: row for name, row in rows.items() if "_mask_" in name}
     if masks:
         yield "\n| mask (closed form, 5 %, 128 images, sigma 0.5) | loss |"

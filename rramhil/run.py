@@ -111,11 +111,13 @@ class Run:
         should_stop: ShouldStop,
         connect_to: Connect | None = None,
         link_tries: int = LINK_TRIES,
+        material: Material | None = None,
     ) -> RunResult:
         """Carry out the steps that are not finished yet; the result is also in result.json.
 
         `watch` hears of every safe point; when `should_stop` turns True the run stops at the
-        next one. A link that is lost is opened again at most `link_tries` times. Raises
+        next one. A link that is lost is opened again at most `link_tries` times. `material`: the
+        network and data of the job, where the caller has loaded them for several runs. Raises
         `DeviceError`, `FileError` or `KeyboardInterrupt` after the outputs are off and the
         state is saved.
         """
@@ -125,7 +127,7 @@ class Run:
             )
         with self.folder_of.locked(self.run):
             try:
-                self._carry_out(watch, should_stop, connect_to or _connect, link_tries)
+                self._carry_out(watch, should_stop, connect_to or _connect, link_tries, material)
             finally:
                 if self._made_here and not self.result.ledger:
                     # It never reached a device: there is nothing to keep.
@@ -135,7 +137,12 @@ class Run:
         return self.result
 
     def _carry_out(
-        self, watch: Watch, should_stop: ShouldStop, connect_to: Connect, link_tries: int
+        self,
+        watch: Watch,
+        should_stop: ShouldStop,
+        connect_to: Connect,
+        link_tries: int,
+        material: Material | None,
     ) -> None:
         from rramhil.job.learning import check_lessons
         from rramhil.job.row_tables import check_rows
@@ -143,7 +150,9 @@ class Run:
         from rramhil.nn.repeatable import repeatable
 
         watch(Progress(0, len(self.result.steps), "prepare", 0, 1, "loading network and data"))
-        material = Material.load(self.job)
+        if material is None:
+            material = Material.load(self.job)
+        material.check(self.job)
         check_lessons(self.job, material)
         check_rows(self.job, material)
         log = open_log(self.folder / "events.jsonl", self.run)

@@ -222,7 +222,9 @@ def _finished(
     recovery = Recovery(
         places,
         distillation(finish.temperature, 0.0),
-        Schedule(finish.epochs, finish.learning_rate, finish.batch, seed),
+        Schedule(
+            finish.epochs, finish.learning_rate, finish.batch, seed, finish.shift, finish.mirror
+        ),
     )
     recovery = in_loop(recovery, array, products)
     done = total - 1 - finish.epochs

@@ -68,11 +68,10 @@ def learning_images(sets: Sets, learn_from: ImageSets, count: int | None, where:
 
     Raises `FileError` when there are fewer; `where` names who asks.
     """
-    parts = {
-        "calibration": (sets.calibration,),
-        "train": (sets.train,),
-        "both": (sets.calibration, sets.train),
-    }[learn_from]
+    first: tuple[Images, ...] = () if learn_from == "train" else (sets.calibration,)
+    enough = count is not None and 0 < count <= sum(len(part) for part in first)
+    # The train set is large, and unpacked only where it is needed.
+    parts = first if enough or learn_from == "calibration" else (*first, sets.train)
     there = sum(len(part) for part in parts)
     wanted = there if count is None else count
     if wanted > there:
@@ -81,9 +80,12 @@ def learning_images(sets: Sets, learn_from: ImageSets, count: int | None, where:
         raise FileError(
             f"{where} asks for {wanted} images, but the {whose} {there}; ask for fewer{more}"
         )
+    if len(parts) == 1:
+        return Images(parts[0].pixels[:wanted], parts[0].labels[:wanted])
+    left = wanted - len(parts[0])
     return Images(
-        torch.cat([part.pixels for part in parts])[:wanted],
-        torch.cat([part.labels for part in parts])[:wanted],
+        torch.cat([parts[0].pixels, parts[1].pixels[:left]]),
+        torch.cat([parts[0].labels, parts[1].labels[:left]]),
     )
 
 

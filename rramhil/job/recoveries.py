@@ -175,6 +175,8 @@ class Finish(Strict):
     temperature: float = Field(4.0, gt=0)
     learning_rate: float = Field(1e-3, gt=0)
     batch: int = Field(50, ge=1)
+    shift: int = Field(0, ge=0, description="pixels that images are moved by at most")
+    mirror: bool = Field(False, description="half of the images mirrored in each epoch")
 
 
 class RecoverClosedForm(Sparse):

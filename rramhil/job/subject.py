@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from rramhil.job.file import JobFile
 from rramhil.job.result import Interval
 from rramhil.mapping import Block, MappedNetwork, filled, map_network
 from rramhil.mapping.placement import Faults, moved, place_around
-from rramhil.nn.data import load_data
+from rramhil.nn.data import DataSet, load_data
 from rramhil.nn.network import Images, Network, accuracy_of, images_of, load_network
 from rramhil.nn.splits import Splits, make_splits
 from rramhil.schema import FileError
@@ -31,14 +32,18 @@ class Material:
     """A network and its data: what a run needs before it connects to anything.
 
     `rows`: row tables by layer, `teacher`: the network as it was trained, where rows were merged.
+    Runs of the same network on the same data can share one: what was judged on the test images
+    without an array (the teacher, the ideal mapping) is judged once.
     """
 
     network: Network
+    data: DataSet
     splits: Splits
-    train: Images
     calibration: Images
     validation: Images
     test: Images
+    named: tuple[str, str, str | None]
+    judged: dict[str, float] = field(default_factory=dict, repr=False)
     rows: Mapping[str, Ints] = field(default_factory=dict)
     teacher: Network | None = None
 
@@ -59,12 +64,42 @@ class Material:
         splits = make_splits(data, network.card.split_seed)
         return cls(
             network=network,
+            data=data,
             splits=splits,
-            train=images_of(data, splits.train),
             calibration=images_of(data, splits.calibration),
             validation=images_of(data, splits.validation),
             test=images_of(data, splits.test),
+            named=_named(job),
         )
+
+    @cached_property
+    def train(self) -> Images:
+        """The train set; float32 takes four times the memory of its file."""
+        return images_of(self.data, self.splits.train)
+
+    def check(self, job: JobFile) -> None:
+        """Raises `FileError` when `job` names another network, other data or another folder."""
+        if _named(job) != self.named:
+            raise FileError(
+                f"the job names network and data {_named(job)}, but was given {self.named}; load "
+                "what it names"
+            )
+
+    def accuracy(self, weights: Mapping[str, NDArray[Any]]) -> float:
+        """Test accuracy with the matrices `weights`; known where the same were judged before."""
+        content = hashlib.sha256()
+        for name, bias in self.network.biases.items():
+            content.update(np.ascontiguousarray(weights[name], dtype=np.float32).tobytes())
+            content.update(bias.numpy().tobytes())
+        digest = content.hexdigest()
+        if digest not in self.judged:
+            matrices = self.network.with_weights(weights)
+            self.judged[digest] = accuracy_of(self.network, self.test, matrices)
+        return self.judged[digest]
+
+
+def _named(job: JobFile) -> tuple[str, str, str | None]:
+    return job.network.name, job.data.name, job.data.folder
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -110,12 +145,10 @@ class Subject:
         self, material: Material, job: JobFile, spec: Spec, decision: Decision | None = None
     ) -> None:
         """Place the weights on a die of `spec`. Raises `Refused` when they do not fit."""
-        self._material, self._job, self._spec = material, job, spec
+        self.material, self._job, self._spec = material, job, spec
         self.provisional = job.mapping.is_decided_by_scan and decision is None
         self.network = material.network
-        self.trained = material.teacher or material.network
         self.splits = material.splits
-        self.train = material.train
         self.calibration = material.calibration
         self.validation = material.validation
         self.test = material.test
@@ -144,7 +177,7 @@ class Subject:
 
     def decided(self, decision: Decision) -> Subject:
         """The same network and data, mapped as a scan has decided."""
-        subject = Subject(self._material, self._job, self._spec, decision)
+        subject = Subject(self.material, self._job, self._spec, decision)
         known = {"teacher"} | ({"ideal"} if self.scheme == subject.scheme else set())
         subject.__dict__.update({k: v for k, v in self.__dict__.items() if k in known})
         return subject
@@ -158,7 +191,7 @@ class Subject:
             mapping.as_scheme(scheme),
             percentile=mapping.percentile,
             scale_per_column=mapping.scale == "column",
-            rows=self._material.rows,
+            rows=self.material.rows,
         )
 
     def _beside_barred(self) -> tuple[Block, ...]:
@@ -185,6 +218,11 @@ class Subject:
         return np.setdiff1d(np.arange(self._spec.size), self._spec.barred)
 
     @property
+    def train(self) -> Images:
+        """The train set."""
+        return self.material.train
+
+    @property
     def cells(self) -> Cells:
         """Flat indices of all mapped cells, layer after layer."""
         return self.mapped.cells
@@ -205,13 +243,14 @@ class Subject:
     @cached_property
     def teacher(self) -> float:
         """Test accuracy of the network in floating point."""
-        return accuracy_of(self.trained, self.test)
+        if self.material.teacher is not None:
+            return accuracy_of(self.material.teacher, self.test)
+        return self.material.accuracy(self.network.matrices())
 
     @cached_property
     def ideal(self) -> float:
         """Test accuracy with every cell exactly at its level."""
-        ideal = self.network.with_weights(self.mapped.ideal_weights())
-        return accuracy_of(self.network, self.test, ideal)
+        return self.material.accuracy(self.mapped.ideal_weights())
 
     def target(
         self,

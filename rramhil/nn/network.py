@@ -28,6 +28,8 @@ from rramhil.schema import FileError, Strict, check
 from rramhil.words import nearest
 
 Matrices = dict[str, Tensor]
+BATCH = 100
+"""Images at a time where only time depends on it: activations of more leave the cache."""
 
 
 class Card(Strict):
@@ -94,7 +96,10 @@ class Network:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Images:
-    """`pixels`: float32 (n, channels, height, width) in 0..1; `labels`: int64 (n,)."""
+    """`pixels`: float32 (n, channels, height, width) in 0..1; `labels`: int64 (n,).
+
+    `images_of` lays them channels last in memory, with which convolutions take a third less time.
+    """
 
     pixels: Tensor
     labels: Tensor
@@ -111,7 +116,8 @@ class Images:
 def images_of(data: DataSet, indices: ArrayLike) -> Images:
     """The images of `data` at `indices` as tensors."""
     chosen = np.asarray(indices, dtype=np.int64)
-    return Images(torch.from_numpy(data.pixels(chosen)), torch.from_numpy(data.labels[chosen]))
+    pixels = torch.from_numpy(data.pixels(chosen)).contiguous(memory_format=torch.channels_last)
+    return Images(pixels, torch.from_numpy(data.labels[chosen]))
 
 
 def logits_of(
@@ -119,7 +125,7 @@ def logits_of(
     images: Images,
     weights: Mapping[str, Tensor] | None = None,
     biases: Mapping[str, Tensor] | None = None,
-    batch: int = 1000,
+    batch: int = BATCH,
 ) -> Tensor:
     """Logits (n, classes) without gradients; `weights` and `biases` replace the network's own.
 

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rramhil.nn.augment import moved_images
 from rramhil.nn.layers import Product, by_weights
-from rramhil.nn.network import Images, Network, check_images, logits_by
+from rramhil.nn.network import Images, Network, check_images, logits_by, logits_of
 from rramhil.nn.repeatable import repeatable
-from rramhil.recover.losses import Loss, answers
+from rramhil.recover.losses import Answers, Loss, answers
 from rramhil.recover.places import Computed, Parameters, Place, corrected
 
 Checkpoint = dict[str, NDArray[np.float64] | NDArray[np.float32]]
@@ -34,14 +35,36 @@ Checkpoint = dict[str, NDArray[np.float64] | NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """`learning_rate` is where the cosine starts. Images of a batch are drawn from the seed."""
+    """`learning_rate` is where the cosine starts. Images of a batch are drawn from the seed.
+
+    `shift`, `mirror`: in each epoch images are moved by up to so many pixels, and half of them
+    mirrored; the teacher answers what it is shown, so that no label has to survive it (L. Beyer
+    et al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022).
+    """
 
     epochs: int
     learning_rate: float
     batch: int
     seed: int
+    shift: int = 0
+    mirror: bool = False
+
+    def moved(self, pixels: Tensor, random: np.random.Generator) -> Tensor:
+        """`pixels` (n, channels, height, width) as an epoch shows them; drawn from `random`."""
+        if not self.moves:
+            return pixels
+        starts = torch.from_numpy(random.integers(2 * self.shift + 1, size=(2, len(pixels), 1)))
+        mirrored = random.random(len(pixels)) < (0.5 if self.mirror else 0.0)
+        return moved_images(pixels, self.shift, starts, torch.from_numpy(mirrored))
+
+    @property
+    def moves(self) -> bool:
+        """Whether an epoch shows other images than there are."""
+        return self.mirror or self.shift > 0
 
     def __post_init__(self) -> None:
+        if self.shift < 0:
+            raise ValueError(f"images are moved by 0 pixels or more, not by {self.shift}")
         if self.epochs < 1 or self.batch < 1 or not self.learning_rate > 0:
             raise ValueError(
                 f"a schedule needs at least one epoch (it has {self.epochs}), a batch of at least "
@@ -114,6 +137,8 @@ def adapt(
     check_images(network, images)
     state = _State(recovery, array, start)
     with repeatable():
+        anew = recovery.loss.asks_outputs or recovery.schedule.moves
+        taught = None if anew else logits_of(network, images)
         if checkpoint is not None:
             state.restore(checkpoint)
         else:
@@ -122,7 +147,7 @@ def adapt(
         yield state.epoch(math.nan)
     for number in range(state.done + 1, recovery.schedule.epochs + 1):
         with repeatable():
-            loss = state.train(number, network, array, images)
+            loss = state.train(number, network, array, images, taught)
             state.judge(number, network, array, validation)
         yield state.epoch(loss)
 
@@ -164,8 +189,18 @@ class _State:
         self.done, self.accuracy = -1, math.nan
         self.optimiser = torch.optim.Adam([tensor for _, tensor in _named(self.parameters)])
 
-    def train(self, number: int, network: Network, array: Computed, images: Images) -> float:
-        """One epoch over the images in an order of its own; the mean loss."""
+    def train(
+        self,
+        number: int,
+        network: Network,
+        array: Computed,
+        images: Images,
+        taught: Tensor | None,
+    ) -> float:
+        """One epoch over the images in an order of its own; the mean loss.
+
+        `taught`: the teacher's logits (n, classes), where nothing else is asked of it.
+        """
         recovery, schedule = self.recovery, self.recovery.schedule
         layers, asks = network.card.layers, self.recovery.loss.asks_outputs
         exact = by_weights(network.weights, network.biases)
@@ -181,11 +216,15 @@ class _State:
                 group["lr"] = schedule.learning_rate * (1 + math.cos(math.pi * progress)) / 2
             chosen = order[index * schedule.batch : (index + 1) * schedule.batch]
             now = corrected(recovery.places, self.parameters, array)
-            pixels = images.pixels[chosen]
+            pixels = schedule.moved(images.pixels[chosen], random)
             with torch.no_grad():
-                taught = answers(layers, pixels, exact, asks)
+                teacher = (
+                    answers(layers, pixels, exact, asks)
+                    if taught is None
+                    else Answers(taught[chosen])
+                )
             given = answers(layers, pixels, recovery.forward(now), asks)
-            loss = recovery.loss(given, images.labels[chosen], taught)
+            loss = recovery.loss(given, images.labels[chosen], teacher)
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
@@ -198,7 +237,8 @@ class _State:
             place.begin(0)
         with torch.no_grad():
             now = corrected(self.recovery.places, self.parameters, array)
-        logits = logits_by(network, validation, self.recovery.forward(now))
+        product = self.recovery.forward(now)
+        logits = logits_by(network, validation, product, self.recovery.schedule.batch)
         hits = logits.argmax(1) == validation.labels
         accuracy = float(hits.sum()) / len(validation)
         loss = functional.cross_entropy(logits, validation.labels).item()

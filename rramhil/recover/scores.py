@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rramhil.nn.layers import Layer, by_weights, walk, with_positions_first
-from rramhil.nn.network import Images, Matrices, Network, check_images
+from rramhil.nn.network import BATCH, Images, Matrices, Network, check_images
 from rramhil.recover.losses import Loss, answers
 from rramhil.recover.places import Computed
 
@@ -43,7 +43,7 @@ class Moments:
     outputs: dict[str, float]
 
 
-def moments(network: Network, images: Images, batch: int = 500) -> Moments:
+def moments(network: Network, images: Images, batch: int = BATCH) -> Moments:
     """Second moments of the inputs (rows,) of each layer and the variance of its outputs.
 
     Raises ValueError without images, or with images of another shape.

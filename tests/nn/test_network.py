@@ -146,6 +146,14 @@ def test_weights_and_images_of_another_shape_are_refused() -> None:
         logits_of(network, Images(torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.int64)))
 
 
+def test_neither_batches_nor_the_order_in_memory_change_what_comes_out() -> None:
+    network, images = small_network(), small_images(40)
+    wanted = forward(LAYERS, images.pixels.contiguous(), network.weights, network.biases)
+    last = Images(images.pixels.contiguous(memory_format=torch.channels_last), images.labels)
+    for batch in (7, 40, 1000):
+        torch.testing.assert_close(logits_of(network, last, batch=batch), wanted)
+
+
 @pytest.mark.parametrize(
     "more", [{}, {"weight_noise": 0.1}, {"shift": 1, "mirror": True}], ids=["", "noise", "moved"]
 )

@@ -1,5 +1,6 @@
 """The loop recovers, chooses by validation, repeats itself and can be stopped anywhere."""
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -77,6 +78,30 @@ def test_stopping_and_resuming_changes_nothing(stop_after: int) -> None:
     for key, values in whole[-1].checkpoint.items():
         np.testing.assert_array_equal(rest[-1].checkpoint[key], values)
     assert list(adapt(*learn, checkpoint=whole[-1].checkpoint)) == []
+
+
+def test_moved_images_are_learnt_from_and_come_back_after_a_stop() -> None:
+    array = array_of(0, 0.5)
+    still = random_sparse_adaptation(SHORT.model_copy(update={"label_share": 0.0}), array)
+    moved = replace(still, schedule=replace(still.schedule, shift=1, mirror=True))
+    rest_of = (network(), array, images("train", 200), images("validation"))
+    plain, whole = list(adapt(still, *rest_of)), list(adapt(moved, *rest_of))
+    rest = list(adapt(moved, *rest_of, checkpoint=whole[2].checkpoint))
+    assert [epoch.loss for epoch in rest] == [epoch.loss for epoch in whole[3:]]
+    assert all(a.loss != b.loss for a, b in zip(plain[1:], whole[1:], strict=True))
+    assert whole[-1].loss < 0.8 * whole[1].loss
+
+
+def test_the_teacher_answers_the_images_as_they_were_moved() -> None:
+    """An array without error gives what the teacher gives, on any image."""
+    exact = from_readback(network(), network().matrices())
+    still = random_sparse_adaptation(SHORT.model_copy(update={"label_share": 0.0}), exact)
+    schedule = replace(still.schedule, epochs=1, learning_rate=1e-9, shift=2, mirror=True)
+    moved = replace(still, schedule=schedule)
+    *_, last = adapt(moved, network(), exact, images("train", 100), images("validation", 50))
+    assert last.loss < 1e-5
+    with pytest.raises(ValueError, match="moved by 0 pixels or more, not by -1"):
+        replace(schedule, shift=-1)
 
 
 def test_the_epoch_that_counts_is_the_best_on_validation() -> None:

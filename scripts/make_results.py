@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import results_codesign
 import results_differential
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from results_codesign import draw_rename, draw_reorder
 
 from rramhil.report.style import GRID, REPAIRS, house_style
 
@@ -58,7 +58,6 @@ SPEEDUP = {
     "rvw": "R-V-W of all, three passes",
 }
 Rows = dict[str, dict[str, Any]]
-DRAWN = {"rename": draw_rename, "reorder": draw_reorder}
 
 
 def main() -> None:
@@ -74,12 +73,6 @@ def main() -> None:
             raise SystemExit(f"error: docs/results.md has no table {path.stem!r}; add its markers")
         if path.stem in PICTURES:
             _draw(path.stem, PICTURES[path.stem], rows)
-        if path.stem == "placement":
-            draw_placement(rows)
-        if path.stem in DRAWN:
-            DRAWN[path.stem](rows, DOCS / "images")
-        if path.stem == "differential":
-            results_differential.draw(rows, DOCS / "images")
     page.write_text(text, "utf-8")
 
 
@@ -119,9 +112,6 @@ def plain(rows: Rows) -> Iterable[str]:
     yield "|---|---|---|---|"
     for name, row in rows.items():
         yield f"| `{name}` | {_value(row)} | {row['unit']} | {row['n']} |"
-
-
-TABLES = {"recovery": required, "in_situ": in_situ}
 
 
 def _value(row: dict[str, Any]) -> str:
@@ -235,10 +225,22 @@ def draw_speedup(figure: Figure, rows: Rows) -> None:
     seconds.legend(fontsize=7)
 
 
-TABLES = {"recovery": required, "recovery_cifar": cifar, "recovery_curves": curves}
+TABLES = {
+    "recovery": required,
+    "in_situ": in_situ,
+    "recovery_cifar": cifar,
+    "recovery_curves": curves,
+    "differential": results_differential.table,
+}
+"""How a file of rows is told, where not as it was printed."""
+
 PICTURES: dict[str, Callable[[Figure, Rows], None]] = {
     "recovery_curves": draw_curves,
     "recovery_speedup": draw_speedup,
+    "rename": results_codesign.rename,
+    "reorder": results_codesign.reorder,
+    "placement": results_codesign.placement,
+    "differential": results_differential.draw,
 }
 
 
@@ -255,30 +257,6 @@ def _draw(name: str, picture: Callable[[Figure, Rows], None], rows: Rows) -> Non
         figure.savefig(path, dpi=110, facecolor="white")
 
 
-def draw_placement(rows: Rows) -> None:
-    """Losses of the natural and of the chosen places, for each sort of fault that was measured."""
-    ways = {"naive": "natural places", "naive_partners": "natural, partners moved",
-            "placed": "placed", "placed_partners": "placed, partners moved"}  # fmt: skip
-    sorts = {"rows": "18 of 256 word lines", "cells": "as many single cells"}
-    there = [sort for sort in sorts if f"{sort}_placed_loss" in rows]
-    with house_style():
-        figure = Figure(figsize=(6.4, 3.0), layout="constrained")
-        axes = figure.subplots()
-        for number, (way, label) in enumerate(ways.items()):
-            found = [rows[f"{sort}_{way}_loss"] for sort in there]
-            at = [place + 0.2 * (number - 1.5) for place in range(len(there))]
-            axes.bar(
-                at, [max(row["value"], 0.0) for row in found], 0.18, color=REPAIRS[number],
-                yerr=[row["spread"] or 0.0 for row in found], capsize=2, label=label,
-            )  # fmt: skip
-        axes.set_xticks(range(len(there)), [sorts[sort] for sort in there])
-        axes.set_yscale("symlog", linthresh=0.1)
-        axes.set_ylabel("loss, points")
-        axes.legend(fontsize=7)
-        path = DOCS / "images" / "placement.png"
-        figure.savefig(path, dpi=110, facecolor="white")
-
-
 def _curve(axes: Any, rows: Rows, pattern: str, label: str, colour: int, style: str = "-") -> None:
     points = [
         (float(found[1]), row["value"], row["spread"] if row["n"] > 2 else 0.0)
@@ -292,9 +270,6 @@ def _curve(axes: Any, rows: Rows, pattern: str, label: str, colour: int, style: 
         x, y, spread, fmt=f"o{style}", color=REPAIRS[colour], markersize=3, capsize=2, label=label,
     )  # fmt: skip
 
-
-TABLES = {"recovery": required, "differential": results_differential.table}
-"""How a file of rows is told, where not as it was printed."""
 
 if __name__ == "__main__":
     main()

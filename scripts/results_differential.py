@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from rramhil.report.style import REPAIRS, house_style
+from rramhil.report.style import REPAIRS
 
 Rows = dict[str, dict[str, Any]]
 CASES = {
@@ -84,27 +83,25 @@ def _tried(rows: Rows) -> Iterable[str]:
             )
 
 
-def draw(rows: Rows, folder: Path) -> None:
+def draw(figure: Figure, rows: Rows) -> None:
     """Loss against failure rate: both mappings, the paper's polarity and the opposite one."""
-    with house_style():
-        figure = Figure(figsize=(9.5, 3.2), layout="constrained")
-        axes = figure.subplots(1, 3, sharey=True)
-        panels = {
-            "LRS : HRS = 5.2 : 1": ("lenet5_pruned_ends", "lenet5_pruned_die"),
-            "HRS : LRS = 5.2 : 1": ("lenet5_pruned_opposite_ends", "lenet5_pruned_opposite_die"),
-            "ResNet-20, 5.2 : 1": ("resnet20_pruned_ends", "resnet20_pruned_die"),
-        }
-        for axis, (title, cases) in zip(axes, panels.items(), strict=True):
-            for case, style in zip(cases, ("-", "--"), strict=True):
-                for index, mapping in enumerate(("two_column", "differential")):
-                    label = mapping if style == "-" else None
-                    _curve(axis, rows, f"{case}_{mapping}", label, index, style)
-            axis.axhline(1, linewidth=0.6, color="0.6")
-            axis.set(title=title, xlabel="stuck cells", xscale="log", yscale="symlog")
-            axis.set_ylim(-0.5, 100)
-        axes[0].set_ylabel("loss, points (dashed: as on dies)")
-        axes[0].legend()
-        figure.savefig(folder / "differential.png", dpi=150)
+    figure.set_size_inches(9.5, 3.2)
+    axes = figure.subplots(1, 3, sharey=True)
+    panels = {
+        "LRS : HRS = 5.2 : 1": ("lenet5_pruned_ends", "lenet5_dense_ends"),
+        "HRS : LRS = 5.2 : 1": ("lenet5_pruned_opposite_ends",),
+        "ResNet-20, 5.2 : 1": ("resnet20_pruned_ends",),
+    }
+    for axis, (title, cases) in zip(axes, panels.items(), strict=True):
+        for case, style in zip(cases, ("-", "--"), strict=False):
+            for index, mapping in enumerate(("two_column", "differential")):
+                label = mapping if style == "-" else f"{mapping}, dense"
+                _curve(axis, rows, f"{case}_{mapping}", label, index, style)
+        axis.axhline(1, linewidth=0.6, color="0.6")
+        axis.set(title=title, xlabel="stuck cells", xscale="log", yscale="symlog")
+        axis.set_ylim(-0.5, 100)
+    axes[0].set_ylabel("loss, points")
+    axes[0].legend(fontsize=7)
 
 
 def _curve(axis: Any, rows: Rows, start: str, label: str | None, index: int, style: str) -> None:

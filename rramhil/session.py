@@ -100,7 +100,6 @@ class Session:
         return arrangement.material(material)
 
     def _prepare(self, material: Material) -> Work:
-        from rramhil.job.estimating import estimates_of
         from rramhil.job.steps import remember
         from rramhil.job.subject import Subject, wilson
         from rramhil.job.work import Work
@@ -114,8 +113,6 @@ class Session:
             result.accuracy.teacher = subject.teacher
             result.intervals["teacher"] = wilson(subject.teacher, len(subject.test))
             self._note_mapping(subject)
-            if self.device.spec.mvm is not None and self.job.is_in_situ:
-                result.estimates = estimates_of(subject, self.device.spec)
             self.device.ledger.note(
                 "prepared",
                 {
@@ -133,10 +130,13 @@ class Session:
 
     def _note_mapping(self, subject: Subject) -> None:
         """Where the weights lie, and what the mapping itself costs; a scan may change both."""
+        from rramhil.job.estimating import estimates_of
         from rramhil.job.subject import wilson
 
         result = self.result
         self.folder.save_arrays("layout", subject.layout())
+        if self.device.spec.mvm is not None and self.job.is_in_situ:
+            result.estimates = estimates_of(subject, self.device.spec)
         result.accuracy.ideal_mapping = subject.ideal
         result.intervals["ideal_mapping"] = wilson(subject.ideal, len(subject.test))
         loss = 100 * (subject.teacher - subject.ideal)

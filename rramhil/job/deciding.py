@@ -51,12 +51,17 @@ def decide(work: Work, census: Arrays) -> Ticks:
     subject, job, spec = work.subject, work.job, work.device.spec
     few = Images(subject.calibration.pixels[:IMAGES], subject.calibration.labels[:IMAGES])
     seen = seen_by(subject.network, few)
+    candidates = subject.candidates()
+    if not job.mapping.around_faults:  # nothing would move them off the cells that are barred
+        candidates = {
+            n: m for n, m in candidates.items() if not np.isin(m.cells, spec.barred).any()
+        }
     options: dict[str, _Option] = {}
-    for name, mapped in subject.candidates().items():
-        yield Tick(len(options), len(subject.candidates()) + 1, f"placing the mapping {name}")
+    for name, mapped in candidates.items():
+        yield Tick(len(options), len(candidates) + 1, f"placing the mapping {name}")
         for option in _options(mapped, job, spec, census, seen, subject):
             options[name] = option
-            yield Tick(len(options), len(subject.candidates()) + 1, f"placing the mapping {name}")
+            yield Tick(len(options), len(candidates) + 1, f"placing the mapping {name}")
     name = _chosen(options)
     chosen = options[name]
     decision = Decision(name, chosen.after.blocks)

@@ -104,9 +104,10 @@ def shots(table: Ints, largest: int, highest: int) -> tuple[tuple[Ints, ...], ..
 def fed(codes: Ints, table: Ints, shot: tuple[Ints, ...]) -> Ints:
     """Codes (batch, physical rows) of one shot from those of logical rows (batch, rows).
 
-    The type is that of `codes`: `shots` sees to it that no sum is more than the macro's highest.
+    `shots` sees to it that no sum is more than the macro's highest code, of 16 bits at most.
     """
-    sums: Ints = np.zeros((len(codes), int(table.max()) + 1), dtype=codes.dtype)
+    kind = codes.dtype if len(shot) == 1 else np.promote_types(codes.dtype, np.uint16)
+    sums: Ints = np.zeros((len(codes), int(table.max()) + 1), dtype=kind)
     for rows in shot:
         sums[:, table[rows]] += codes[:, rows]
     return sums

@@ -180,6 +180,7 @@ def prune(
     cannot give, and for a network that already has more zeros.
     """
     check_images(network, images)
+    _check_floating(network)
     if not len(images):
         raise ValueError("pruning needs images to train what is left; give at least one")
     if pruning.ratio < whole_sparsity(network):
@@ -193,6 +194,14 @@ def prune(
         with repeatable():
             loss = work.epoch(epoch, images, watch)
         yield PrunedEpoch(epoch, work.cut, loss, work.network())
+
+
+def _check_floating(network: Network) -> None:
+    if network.is_integer:
+        raise ValueError(
+            f"{network.card.name} is an integer network, and no gradient passes its codes; prune "
+            "one in floating point, or train integers that have zeros with --weights ternary"
+        )
 
 
 def search(
@@ -213,7 +222,8 @@ def search(
     search goes on from the last network within it, down to steps of `finest`: progressive and
     hierarchical, as G. Yuan et al. do; no ratio beyond `last` is tried. The last trial `within`
     is the answer; there may be none.
-    `dense_accuracy`: on `validation`, of the network before any pruning (default: `network`'s).
+    `dense_accuracy`: on `validation`, of the network before any pruning (default: `network`'s);
+    with it the search goes on from the ratio that `network` has.
     Raises as `prune` does.
     """
     if budget_points < 0 or not 0 < finest <= step < 1:
@@ -221,8 +231,10 @@ def search(
             f"a search needs a budget of at least 0 points ({budget_points:g}) and steps below 1 "
             f"that shrink ({step:g} to {finest:g})"
         )
+    _check_floating(network)
     dense = accuracy_of(network, validation) if dense_accuracy is None else dense_accuracy
-    best, reached, ratio = network, 0.0, pruning.ratio
+    best, ratio = network, pruning.ratio
+    reached = 0.0 if dense_accuracy is None else round(whole_sparsity(network), 2)
     while ratio <= last:
         try:
             *_, end = prune(best, images, replace(pruning, ratio=ratio), watch)

@@ -138,6 +138,39 @@ def test_cells_that_the_station_bars_are_avoided_or_refused_before_a_pulse(tmp_p
     assert accuracy["evaluate"] == pytest.approx(accuracy["ideal_mapping"], abs=0.01)
 
 
+def test_a_scheme_that_would_lie_on_barred_cells_is_not_chosen(tmp_path: Path) -> None:
+    text = TEXT.replace('name = "digits" }\ndata', 'name = "digits-1b2b" }\ndata')
+    lying = {}
+    for mapping in ('scheme = "one_column"', 'scheme = "two_column"', 'scheme = "auto"'):
+        levels = f"levels = 2\npercentile = 100\n{mapping}"
+        begun, whole = Run.start(*job(levels, "stuck_lrs=0", text)), "auto" in mapping
+        result = begun.execute(lambda _: None, lambda whole=whole: not whole)  # type: ignore[misc]
+        lying[mapping] = layout(result)
+    assert result.steps[0].findings["scheme"] == "one_column"
+    one, two, _ = lying.values()
+    tile, row, column = 0, *divmod(int(np.setdiff1d(one, two)[0]), 256)
+    station = tmp_path / "bench.toml"
+    station.write_text(f'name = "bench"\n[barred]\ncells = [[{tile}, {row}, {column}]]\n')
+    text = text.replace("[mapping]", f'station = "{station}"\n[mapping]')
+    result = Run.start(*job(levels, "stuck_lrs=0", text)).execute(lambda _: None, lambda: False)
+    assert result.outcome == "finished"
+    assert result.steps[0].findings["scheme"] == "two_column"
+
+
+def test_estimates_are_those_of_the_mapping_that_was_decided() -> None:
+    text = f'{TEXT}how = "in_situ"\n'
+
+    def amps(mapping: str, last: str) -> list[float | None]:
+        seen: list[str] = []
+        begun = Run.start(*job(mapping, "stuck_lrs=0.2", text))
+        result = begun.execute(lambda p: seen.append(p.name), lambda: seen[-1:] == [last])
+        return [quantity.value for quantity in result.estimates if quantity.unit == "A"]
+
+    decided = amps('scheme = "auto"', "tune")
+    assert decided == amps('scheme = "differential"', "prepare")
+    assert decided != amps('scheme = "two_column"', "prepare")
+
+
 @pytest.mark.parametrize("mapping", [PLACED, 'scheme = "auto"'])
 def test_what_a_scan_decides_needs_a_scan_before_the_first_programming(mapping: str) -> None:
     head, scan, rest = TEXT.partition('[[steps]]\ndo = "scan"')

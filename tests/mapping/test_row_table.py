@@ -114,6 +114,12 @@ def test_shots_feed_every_row_once_and_no_code_overflows(
     np.testing.assert_array_equal(total, expected)
 
 
+def test_sums_beyond_a_byte_are_kept_where_the_macro_takes_them() -> None:
+    codes = np.full((1, 2), 200, dtype=np.uint8)
+    (shot,) = shots(np.array([0, 0]), 255, 1023)
+    assert fed(codes, np.array([0, 0]), shot).tolist() == [[400]]
+
+
 def test_a_code_that_is_too_large_alone_is_refused() -> None:
     with pytest.raises(ValueError, match=r"codes up to 7 do not fit.*1 to 3"):
         shots(np.array([0, 0]), 7, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -147,6 +148,23 @@ def test_wrong_settings_are_refused(wrong: dict[str, object], told: str) -> None
 def test_a_ratio_below_what_is_there_already_is_refused() -> None:
     with pytest.raises(ValueError, match="zeros already"):
         next(prune(load_network("digits-pruned"), images("train"), replace(QUICK, ratio=0.2)))
+
+
+def test_a_search_that_goes_on_halves_its_step_from_the_ratio_that_is_there() -> None:
+    shipped, few = load_network("digits-pruned"), images("train", 100)
+    hard = replace(QUICK, ratio=0.9, epochs=2)
+    found = list(search(shipped, few, images("validation"), hard, 0.0, dense_accuracy=1.0))
+    assert [trial.ratio for trial in found] == [0.9, 0.55]
+    assert not any(trial.within for trial in found)
+
+
+@pytest.mark.parametrize("begin", [prune, search])
+def test_an_integer_network_is_refused(begin: Callable[..., Iterator[object]]) -> None:
+    more = () if begin is prune else (images("validation"),)
+    budget = () if begin is prune else (1.0,)
+    integers = load_network("digits-1b2b")
+    with pytest.raises(ValueError, match="prune one in floating point"):
+        next(begin(integers, images("train"), *more, QUICK, *budget))
 
 
 def test_more_than_the_inner_layers_can_give_is_refused() -> None:

@@ -22,9 +22,8 @@ from rramhil.ledger import LedgerReader
 from rramhil.versions import versions
 
 if TYPE_CHECKING:
-    from rramhil.job.row_tables import Arrangement
     from rramhil.job.subject import Material, Subject
-    from rramhil.job.work import Work
+    from rramhil.job.work import Tick, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +75,18 @@ class Session:
 
     def _arranged(self, material: Material, watch: Watch) -> Material:
         """`material` with the rows of its layers renamed and reordered, where the job asks."""
-        from rramhil.job.row_tables import arrange, restored
+        from rramhil.job.row_tables import arranged, restored
 
-        mapping = self.job.mapping
-        if not mapping.rename and mapping.reorder is None:
-            return material
-        kept = "arrays/rows.npz"
+        kept, total = "arrays/rows.npz", len(self.result.steps)
         if (self.folder.path / kept).exists():
             return restored(material, self.folder.load_arrays(kept)).material(material)
-        arranging = arrange(material, self.job, self.device.spec)
-        while True:
-            try:
-                tick = next(arranging)
-            except StopIteration as done:
-                arrangement: Arrangement = done.value
-                break
-            total = len(self.result.steps)
+
+        def told(tick: Tick) -> None:
             watch(Progress(0, total, "prepare", tick.done, tick.total, tick.text))
+
+        arrangement = arranged(material, self.job, self.device.spec, told)
+        if arrangement is None:
+            return material
         self.result.rows = arrangement.told
         self.folder.save_arrays("rows", arrangement.as_arrays())
         tables = {name: table.tolist() for name, table in arrangement.rows.items()}

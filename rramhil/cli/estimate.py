@@ -40,6 +40,7 @@ def estimate(
     from rramhil.estimate import product_limits
     from rramhil.job.estimating import estimates_of
     from rramhil.job.file import load_job
+    from rramhil.job.row_tables import arranged
     from rramhil.job.subject import Material, Subject
 
     loaded, _ = load_job(job)
@@ -50,7 +51,14 @@ def estimate(
     finally:
         opened.close()
     product_limits(spec)
-    found = estimates_of(Subject(Material.load(loaded), loaded, spec), spec)
+    material = Material.load(loaded)
+    rows = arranged(material, loaded, spec, lambda _: None)
+    subject = Subject(rows.material(material) if rows else material, loaded, spec)
+    if subject.provisional:
+        terminal.say(
+            f"the mapping is decided by a scan; these are of {subject.scheme}, in natural order"
+        )
+    found = estimates_of(subject, spec)
 
     def show(out: Console) -> None:
         from rramhil.cli.terminal import table

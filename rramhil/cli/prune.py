@@ -79,13 +79,16 @@ def prune(
     dense = load_network(network)
     settings = SETTINGS.get(dense.card.data, Pruning(0.5))
     settings = replace(settings, ratio=first if ratio is None else ratio, seed=seed)
-    settings = replace(settings, method=method, epochs=epochs or settings.epochs)  # type: ignore[arg-type]
+    settings = replace(settings, epochs=settings.epochs if epochs is None else epochs)
+    settings = replace(settings, method=method)  # type: ignore[arg-type]
     data = load_data(dense.card.data, folder)
     splits = make_splits(data, dense.card.split_seed)
     words = f"rramhil prune {network}"
     words += f" --search --budget {budget:g} --first {first:g} --last {last:g}" if search else ""
     words += "" if ratio is None else f" --ratio {ratio:g}"
     words += f" --images {images}" if images else ""
+    words += f" --seed {seed}" if seed else ""
+    words += f" --scale {scale}" if scale != "layer" else ""
     terminal = Terminal(json=json, quiet=quiet)
     work = _Work(dense, data, splits, settings, images, scale, words, out, terminal)
     work.search(budget, last) if search else work.once()
@@ -150,7 +153,13 @@ class _Work:
         settings = self.settings
         done = whole_sparsity(self.dense)
         if "dense_validation" in self.dense.card.accuracy and done >= settings.ratio:
-            settings = replace(settings, ratio=round(done, 2) + STEP)
+            following = round(done + STEP, 2)
+            if following > last:
+                raise UsageError(
+                    f"{self.dense.card.name} has {done:.0%} zeros already, so that the next ratio "
+                    f"is {following:g}, beyond --last {last:g}; raise --last"
+                )
+            settings = replace(settings, ratio=following)
         with Bar(self.terminal, "search") as bar:
             for trial in searched(
                 self.dense,

@@ -147,9 +147,14 @@ class Session:
         self.out, self.kept, self.terminal = out, kept, terminal
         self.data: DataSet = load_data(settings.data, folder)
         self.splits = make_splits(self.data, settings.split_seed)
-        self.training: IntegerTraining = IntegerTraining(
-            settings, card_of(settings, self.data, out.name.removesuffix(".safetensors"))
-        )
+        try:
+            card = card_of(settings, self.data, out.name.removesuffix(".safetensors"))
+        except ValueError as error:
+            raise UsageError(
+                f"the layers of {settings.network} do not fit the images of {settings.data} "
+                f"({error}); give another --network or --data"
+            ) from None
+        self.training: IntegerTraining = IntegerTraining(settings, card)
 
     def carry_out(self, resume: bool) -> None:
         """Train, then measure and write; or leave a checkpoint when asked to stop."""

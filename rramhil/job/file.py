@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rramhil.census import Thresholds
 from rramhil.characterise import Plan, rising
@@ -92,10 +92,18 @@ class MappingTable(Strict):
     percentile: float = Field(99.5, gt=50, le=100, description="of |w|: clipped beyond")
     scale: Literal["layer", "column"] = "layer"
     around_faults: bool = Field(False, description="place rows and columns by what a scan finds")
-    rename: dict[str, Literal["equal"] | Annotated[int, Field(ge=1)]] = Field(
+    rename: dict[str, Literal["equal"] | int] = Field(
         default_factory=dict, description="by layer: equal, or so many rows at most"
     )
     reorder: ReorderTable | None = None
+
+    @field_validator("rename", mode="before")
+    @classmethod
+    def _rows_or_equal(cls, value: Any) -> Any:
+        for name, rows in value.items() if isinstance(value, dict) else ():
+            if rows != "equal" and (type(rows) is not int or rows < 1):
+                raise ValueError(f'{name} = {rows!r}: give "equal", or a number of rows from 1')
+        return value
 
     def as_levels(self) -> Levels:
         """The levels with their windows. Raises ValueError when they overlap."""

@@ -6,7 +6,7 @@ run's folder, so that a run that is resumed maps as it did before.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +42,7 @@ SHOWN = (
 
 Arrays = dict[str, NDArray[Any]]
 Arranging = Generator[Tick, None, "Arrangement"]
+Told = Callable[[Tick], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,19 @@ class Arrangement:
     def material(self, before: Material) -> Material:
         """`before` with this network; the one that was trained stays the teacher."""
         return replace(before, network=self.network, teacher=before.network, rows=self.rows)
+
+
+def arranged(material: Material, job: JobFile, spec: Spec, told: Told) -> Arrangement | None:
+    """What `arrange` ends with, `told` its ticks; None where [mapping] asks for nothing."""
+    if not job.mapping.rename and job.mapping.reorder is None:
+        return None
+    arranging = arrange(material, job, spec)
+    while True:
+        try:
+            told(next(arranging))
+        except StopIteration as done:
+            found: Arrangement = done.value
+            return found
 
 
 def restored(material: Material, arrays: Mapping[str, NDArray[Any]]) -> Arrangement:
@@ -149,7 +163,7 @@ def arrange(material: Material, job: JobFile, spec: Spec) -> Arranging:
     settings = job.mapping.reorder
     if settings is not None and spec.mvm is not None:
         named = [layer.name for layer in network.card.layers]
-        for name in settings.layers or named:
+        for name in dict.fromkeys(settings.layers or named):
             order, errors = yield from _reordered(material, network, rows, name, job, spec)
             before = rows.get(name, np.arange(len(network.weights[name])))
             rows[name] = np.argsort(order)[before]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_calls import Call, error_of, json_of
@@ -78,6 +79,26 @@ def test_estimates_are_told_with_their_sources(rramhil: Call) -> None:
     weights = 64 * 128 + 128 * 64 + 64 * 10
     assert (named["weights"]["value"], named["cells"]["value"]) == (weights, 2 * weights)
     assert named["energy of an image"]["low"] < named["energy of an image"]["value"]
+
+
+def test_an_estimate_counts_rows_that_are_renamed_and_refuses_what_a_run_would(
+    rramhil: Call, tmp_path: Path
+) -> None:
+    def asked(rename: str) -> Any:
+        path = tmp_path / "job.toml"
+        text = JOB.replace("ADDRESS", "40nm").replace("LEVELS", "2").replace("HALF", "8")
+        text = text.replace("TRIM", "trim")
+        path.write_text(text.replace("levels =", f"rename = {{ {rename} }}\nlevels ="))
+        return rramhil("estimate", str(path), "--json")
+
+    cells = [
+        {one["name"]: one["value"] for one in json_of(asked(f"fc3 = {rows}"))["estimates"]}["cells"]
+        for rows in (64, 20)
+    ]
+    assert cells[0] - cells[1] == 2 * 10 * (64 - 20)
+    refused = asked("fc9 = 20")
+    assert refused.exit_code == WRONG_INPUT
+    assert "rename names 'fc9'" in error_of(refused)
 
 
 def test_an_estimate_needs_a_die_with_products(rramhil: Call) -> None:

@@ -54,6 +54,7 @@ def test_a_search_tells_every_ratio_and_can_go_on_from_its_file(
         (("--ratio", "0.5", "--epochs", "1"), "two epochs"),
         (("--ratio", "0.5", "--scale", "row"), "neither layer nor column"),
         (("--search", "--first", "0.8", "--last", "0.5"), "cannot begin at 0.8"),
+        (("--ratio", "0.5", "--epochs", "0"), "two epochs"),
         (
             (
                 "--search",
@@ -79,6 +80,15 @@ def test_wrong_words_are_one_sentence_and_no_file(
     assert result.exit_code == 2
     assert told in error_of(result)
     assert not out.exists()
+
+
+def test_a_search_beyond_its_last_ratio_says_so(rramhil: Call, tmp_path: Path) -> None:
+    out = str(tmp_path / "x.safetensors")
+    words = ("--search", "--first", "0.3", "--last", "0.5", "--out", out)
+    result = rramhil("prune", "digits-pruned", *words)
+    assert result.exit_code == 2
+    assert "has 50% zeros already" in error_of(result)
+    assert "beyond --last 0.5; raise --last" in error_of(result)
 
 
 def test_a_file_that_is_there_is_not_overwritten(rramhil: Call, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_same_file_comes(
         (("--weights", "3"), "weights"),
         (("--activation-bits", "9"), "activation_bits"),
         (("--epochs", "0"), "epochs"),
-        (("--data", "digits"), "conv2 has a kernel of 5, larger than (6, 4, 4)"),
+        (("--data", "digits"), "lenet5 do not fit the images of digits"),
         (("none.toml",), "there is no file none.toml"),
         (("--rename", "fc3:46"), "is not LAYER=ROWS"),
         (("--rename", "fc4=46"), "'fc4', which is no layer"),

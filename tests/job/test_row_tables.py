@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 import rramhil
 from rramhil.device import Refused
-from rramhil.job.file import JobFile
+from rramhil.job.file import JobFile, MappingTable
 from rramhil.job.row_tables import Arrangement, arrange, check_reorder, check_rows, restored
 from rramhil.job.subject import Material, Subject
 from rramhil.run import Run
@@ -97,6 +98,12 @@ def test_what_was_kept_maps_as_before_and_the_same_seed_decides_the_same() -> No
     assert kept.material(material).teacher is material.network
     bias = found.network.biases["fc3"].numpy()
     np.testing.assert_array_equal(bias, np.rint(bias))
+
+
+@pytest.mark.parametrize("rows", [True, 0, "46", "equals", 2.0])
+def test_rows_to_rename_to_are_equal_or_a_number(rows: object) -> None:
+    with pytest.raises(ValidationError, match=r'give "equal", or a number of rows from 1'):
+        MappingTable(rename={"fc3": rows})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize(

@@ -134,4 +134,4 @@ def test_methods_rules_and_networks_are_completed() -> None:
     assert complete.methods("clo") == ["closed_form"]
     assert complete.methods("") == sorted(methods())
     assert complete.rules("err") == ["errx"]
-    assert complete.networks("dig") == ["digits", "digits-ternary"]
+    assert complete.networks("digits-t") == ["digits-ternary"]

@@ -132,11 +132,11 @@ class _Work:
                 tiles[block.tile] = tiles.get(block.tile, 0) + count
             parallel += max(tiles.values())
             summed += own.summed
-        sums = (every, parallel, columns, summed)
-        return cls(*(repeats * each / images for each in sums), repeats=repeats)
+        factor = repeats / images
+        return cls(every * factor, parallel * factor, columns * factor, summed * factor, repeats)
 
     @property
-    def factor(self) -> str:
+    def repeated(self) -> str:
         """What formulas of single conversions say of the repeats."""
         return "" if self.repeats == 1 else f" x {self.repeats} repeats of a product"
 
@@ -226,7 +226,7 @@ def _energies(work: _Work, spec: Spec, limits: MvmLimits) -> Iterator[Quantity]:
         name="conversions of an image",
         value=work.conversions,
         unit="",
-        formula=f"shots x bit planes{work.factor}, over blocks, as the ledger counts them",
+        formula=f"shots x bit planes{work.repeated}, over blocks, as the ledger counts them",
         source="activity of the calibration images",
     )
     yield Quantity(
@@ -242,7 +242,7 @@ def _energies(work: _Work, spec: Spec, limits: MvmLimits) -> Iterator[Quantity]:
         name="of it in the cells",
         value=spec.reading.volts**2 * work.summed * limits.seconds if limits.seconds else None,
         unit="J",
-        formula=f"read volts^2 x conductances on x seconds of a conversion{work.factor}",
+        formula=f"read volts^2 x conductances on x seconds of a conversion{work.repeated}",
         source="targets of the mapping; activity; the spec",
     )
 

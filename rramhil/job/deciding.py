@@ -51,8 +51,8 @@ def decide(work: Work, census: Arrays) -> Ticks:
     """Decide what is open by the arrays of a scan; findings and arrays of the step say it."""
     subject, job, spec = work.subject, work.job, work.device.spec
     few = Images(subject.calibration.pixels[:IMAGES], subject.calibration.labels[:IMAGES])
-    rows = {layer.name: layer.row_of for layer in subject.mapped.layers}
-    seen = seen_by(subject.network, few, rows)
+    tables = {layer.name: layer.row_of for layer in subject.mapped.layers}
+    seen = seen_by(subject.network, few, tables)
     options: dict[str, _Option] = {}
     for name, mapped in subject.candidates().items():
         yield Tick(len(options), len(subject.candidates()) + 1, f"placing the mapping {name}")

@@ -18,7 +18,7 @@ IMAGES = 50
 def estimates_of(
     subject: Subject, spec: Spec, periphery: Periphery | None = None
 ) -> list[Quantity]:
-    """Estimates of the mapped network of `subject`, its products taken as [in_situ] of its job says.
+    """Estimates of the mapped network of `subject`, with products as the job's [in_situ] has them.
 
     Raises `Refused` on a die without products.
     """

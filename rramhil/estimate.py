@@ -87,15 +87,19 @@ def estimate(
     images: int,
     spec: Spec,
     periphery: Periphery | None = None,
+    repeats: int = 1,
 ) -> Iterator[Quantity]:
     """All quantities of `mapped` on a die of `spec`; `activity` of each layer over `images`.
 
-    Raises `Refused` on a die without a product.
+    `repeats`: times that every product is measured. Raises `Refused` on a die without a product,
+    ValueError below 1.
     """
+    if repeats < 1:
+        raise ValueError(f"a product cannot be measured {repeats} times; take 1 or more")
     limits, periphery = product_limits(spec), periphery or Periphery()
     yield from _sizes(mapped, spec)
     yield from _areas(mapped, spec, limits, periphery)
-    total = _Work.of(mapped, activity, images)
+    total = _Work.of(mapped, activity, images, repeats)
     yield from _currents(mapped, total, spec, limits)
     yield from _energies(total, spec, limits)
     yield from _times(total, limits, periphery)
@@ -105,15 +109,19 @@ def estimate(
 @dataclass(frozen=True, slots=True)
 class _Work:
     """Work of one image: conversions of one column, all blocks after each other or those of a
-    layer in different tiles at once; of used columns; siemens summed in them."""
+    layer in different tiles at once; of used columns; siemens summed in them. All of them with
+    the `repeats` of every product."""
 
     conversions: float
     at_once: float
     of_columns: float
     summed: float
+    repeats: int
 
     @classmethod
-    def of(cls, mapped: MappedNetwork, activity: Mapping[str, Activity], images: int) -> _Work:
+    def of(
+        cls, mapped: MappedNetwork, activity: Mapping[str, Activity], images: int, repeats: int
+    ) -> _Work:
         every, parallel, columns, summed = 0.0, 0.0, 0.0, 0.0
         for layer in mapped.layers:
             own = activity[layer.name]
@@ -124,7 +132,18 @@ class _Work:
                 tiles[block.tile] = tiles.get(block.tile, 0) + count
             parallel += max(tiles.values())
             summed += own.summed
-        return cls(*(each / images for each in (every, parallel, columns, summed)))
+        factor = repeats / images
+        return cls(every * factor, parallel * factor, columns * factor, summed * factor, repeats)
+
+    @property
+    def repeated(self) -> str:
+        """What formulas of single conversions say of the repeats."""
+        return "" if self.repeats == 1 else f" x {self.repeats} repeats of a product"
+
+    @property
+    def counted(self) -> str:
+        """What formulas call the conversions."""
+        return "conversions" + ("" if self.repeats == 1 else f" (of all {self.repeats} repeats)")
 
 
 def _sizes(mapped: MappedNetwork, spec: Spec) -> Iterator[Quantity]:
@@ -207,7 +226,7 @@ def _energies(work: _Work, spec: Spec, limits: MvmLimits) -> Iterator[Quantity]:
         name="conversions of an image",
         value=work.conversions,
         unit="",
-        formula="shots x bit planes, over blocks, as the ledger counts them",
+        formula=f"shots x bit planes{work.repeated}, over blocks, as the ledger counts them",
         source="activity of the calibration images",
     )
     yield Quantity(
@@ -216,14 +235,14 @@ def _energies(work: _Work, spec: Spec, limits: MvmLimits) -> Iterator[Quantity]:
         low=work.of_columns * limits.joules if known else None,
         high=work.conversions * spec.cols * limits.joules if known else None,
         unit="J",
-        formula="conversions x columns of a tile x joules; low: columns in use alone",
+        formula=f"{work.counted} x columns of a tile x joules; low: columns in use alone",
         source=ENERGY if known else "the spec says no joules of a conversion",
     )
     yield Quantity(
         name="of it in the cells",
         value=spec.reading.volts**2 * work.summed * limits.seconds if limits.seconds else None,
         unit="J",
-        formula="read volts^2 x conductances on x seconds of a conversion",
+        formula=f"read volts^2 x conductances on x seconds of a conversion{work.repeated}",
         source="targets of the mapping; activity; the spec",
     )
 
@@ -237,8 +256,8 @@ def _times(work: _Work, limits: MvmLimits, periphery: Periphery) -> Iterator[Qua
         low=None if seconds is None else work.at_once * seconds,
         high=None if value is None else value * periphery.multiplexer,
         unit="s",
-        formula="conversions x seconds, block after block, all columns at once; low: tiles of a "
-        f"layer at once; high: {periphery.multiplexer} columns share a converter",
+        formula=f"{work.counted} x seconds, block after block, all columns at once; low: tiles of "
+        f"a layer at once; high: {periphery.multiplexer} columns share a converter",
         source=f"seconds of a conversion in the spec; {MULTIPLEXER}",
     )
     yield Quantity(

@@ -81,7 +81,9 @@ def _movement(
     sampled = sampled_columns(mapped, step.columns, generator)
     now = np.full(mapped.cells.size, np.nan, np.float32)
     now[sampled] = work.device.read(mapped.cells[sampled])
-    return movement(mapped, before, now, sampled, moments(subject.network, images))
+    rows = {layer.name: layer.row_of for layer in mapped.layers}
+    seen = moments(subject.network, images, rows=rows)
+    return movement(mapped, before, now, sampled, seen)
 
 
 def _note_movement(work: Work, moved: Movement, threshold: float) -> None:

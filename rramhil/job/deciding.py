@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rramhil.device import Cells, Floats, Refused, Spec
+from rramhil.device import Cells, Floats, Ints, Refused, Spec
 from rramhil.job.file import JobFile, Program
 from rramhil.job.subject import Decision, Subject
 from rramhil.job.work import Arrays, Findings, Tick, Ticks, Work
 from rramhil.mapping import MappedNetwork, filled
 from rramhil.mapping.placement import Faults, Placement, Seen, expected_error, moved, placing
+from rramhil.mapping.row_table import first_rows
 from rramhil.nn.network import Images, Network
 from rramhil.recover.scores import moments
 
@@ -50,7 +51,8 @@ def decide(work: Work, census: Arrays) -> Ticks:
     """Decide what is open by the arrays of a scan; findings and arrays of the step say it."""
     subject, job, spec = work.subject, work.job, work.device.spec
     few = Images(subject.calibration.pixels[:IMAGES], subject.calibration.labels[:IMAGES])
-    seen = seen_by(subject.network, few)
+    tables = {layer.name: layer.row_of for layer in subject.mapped.layers}
+    seen = seen_by(subject.network, few, tables)
     candidates = subject.candidates()
     if not job.mapping.around_faults:  # nothing would move them off the cells that are barred
         candidates = {
@@ -140,9 +142,14 @@ def _why(name: str, options: Mapping[str, _Option]) -> str:
     )
 
 
-def seen_by(network: Network, images: Images) -> dict[str, Seen]:
-    """Second moments of the inputs and variance of the outputs of each layer, on `images`."""
-    found = moments(network, images)
+def seen_by(
+    network: Network, images: Images, rows: Mapping[str, Ints] | None = None
+) -> dict[str, Seen]:
+    """Second moments of the inputs and variance of the outputs of each layer, on `images`.
+
+    `rows`: the row tables of the layers that have one.
+    """
+    found = moments(network, images, rows=rows)
     return {
         name: Seen(found.inputs[name].numpy().astype(np.float64), found.outputs[name])
         for name in found.inputs
@@ -153,8 +160,9 @@ def _rounding(mapped: MappedNetwork, subject: Subject, seen: Mapping[str, Seen])
     """What levels and clipping alone cost, in the measure of `Placement.error`."""
     ideal, exact = mapped.ideal_weights(), subject.network.matrices()
     total = 0.0
-    for name, layer in seen.items():
-        squares = (ideal[name] - exact[name]) ** 2
+    for own in mapped.layers:
+        name, layer, physical = own.name, seen[own.name], first_rows(own.row_of)
+        squares = (ideal[name] - exact[name])[physical] ** 2
         total += float((layer.inputs @ squares).mean() / (layer.variance or 1.0))
     return total
 

@@ -18,18 +18,26 @@ IMAGES = 50
 def estimates_of(
     subject: Subject, spec: Spec, periphery: Periphery | None = None
 ) -> list[Quantity]:
-    """Estimates of the mapped network of `subject`. Raises `Refused` on a die without products."""
+    """Estimates of the mapped network of `subject`, with products as the job's [in_situ] has them.
+
+    Raises `Refused` on a die without products.
+    """
     product_limits(spec)
     calibration = subject.calibration
     few = Images(calibration.pixels[:IMAGES], calibration.labels[:IMAGES])
     activity = network_activity(subject, spec, few)
-    return list(estimate(subject.mapped, activity, len(few), spec, periphery))
+    repeats = subject.in_situ.repeats
+    return list(estimate(subject.mapped, activity, len(few), spec, periphery, repeats))
 
 
 def network_activity(subject: Subject, spec: Spec, images: Images) -> dict[str, Activity]:
-    """What `images` make each layer do, by the activations of the network computed exactly."""
+    """What `images` make each layer do, by the activations of the network computed exactly.
+
+    Every product once; codes are those of `rramhil.job.on_array.products_of`.
+    """
     network = subject.network
-    ranges = activation_ranges(network, subject.calibration)
+    percentile = subject.in_situ.input_percentile
+    ranges = activation_ranges(network, subject.calibration, percentile=percentile)
     cells = {layer.name: layer for layer in subject.mapped.layers}
     exact = by_weights(network.weights, network.biases)
     found = {}

@@ -23,7 +23,8 @@ from rramhil.mapping import MappedLayer, map_network
 from rramhil.mapping.conversions import Conversion, Conversions, NoiseLaw
 from rramhil.mapping.rename import Renaming, check_mergeable, equal_rows, merged_rows
 from rramhil.mapping.reorder import reorder
-from rramhil.nn.in_situ import activation_ranges
+from rramhil.mapping.row_table import fed, shots
+from rramhil.nn.in_situ import activation_ranges, code_unit
 from rramhil.nn.layers import by_weights, unrolled, walk
 from rramhil.nn.network import Images, Network
 from rramhil.schema import FileError
@@ -185,7 +186,8 @@ def _reordered(
     assert settings is not None
     assert mvm is not None
     layer = _mapped(network, rows, name, job, spec)
-    codes = _physical_codes(material, network, layer, settings.images, mvm, job.seed)
+    codes = _physical_codes(material, network, layer, job, mvm)
+    products = len(codes) / settings.images  # of an output, whose errors add up as of blocks
     own = NoiseLaw(settings.noise, settings.strength, settings.floor)
     generator = np.random.default_rng([job.seed, 1])
     order, last = [], name == network.card.layers[-1].name
@@ -210,7 +212,7 @@ def _reordered(
         natural = np.arange(len(cells))
         for law, sums in errors.items():
             of_law = conversions(law)
-            sums += [of_law.expected_error(o) for o in (natural, round_.order)]
+            sums += [products * of_law.expected_error(o) for o in (natural, round_.order)]
         order.append(start + round_.order)
     return np.concatenate(order), [
         ConverterError(
@@ -241,19 +243,25 @@ def _physical_codes(
     material: Material,
     network: Network,
     layer: MappedLayer,
-    images: int,
+    job: JobFile,
     mvm: MvmLimits,
-    seed: int,
 ) -> Ints:
-    """Input codes of physical rows, (vectors, physical rows), from calibration images."""
-    inputs = _inputs(network, material.calibration, layer.name, images, seed)
+    """Input codes of physical rows, (vectors, physical rows), from calibration images.
+
+    The vectors of each product ("shot") that shared rows need follow those of the one before.
+    Raises `Refused` for codes that the macro does not take.
+    """
+    assert job.mapping.reorder is not None
+    calibration, percentile = material.calibration, job.in_situ.input_percentile
+    inputs = _inputs(network, calibration, layer.name, job.mapping.reorder.images, job.seed)
     highest = 2**mvm.input_bits - 1
-    if not network.is_integer:
-        unit = activation_ranges(network, material.calibration)[layer.name] / highest
-        inputs = np.minimum(np.rint(inputs / (unit or 1.0)), highest).astype(np.float32)
-    codes = np.zeros((len(inputs), layer.cells.shape[0]), dtype=np.int64)
-    np.add.at(codes.T, layer.row_of, inputs.T.astype(np.int64))
-    return codes
+    own = next(own for own in network.card.layers if own.name == layer.name)
+    largest = own.input_codes or highest
+    unit = code_unit(own, activation_ranges(network, calibration, percentile=percentile), highest)
+    codes = np.minimum(np.rint(inputs / (unit or 1.0)), largest).astype(np.int64)
+    return np.concatenate(
+        [fed(codes, layer.row_of, shot) for shot in shots(layer.row_of, largest, highest)]
+    )
 
 
 def _inputs(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rramhil.device import Bools, Cells, Floats, Ints, Refused, Spec
-from rramhil.job.file import JobFile
+from rramhil.job.file import InSituTable, JobFile
 from rramhil.job.result import Interval
 from rramhil.mapping import Block, MappedNetwork, filled, map_network
 from rramhil.mapping.placement import Faults, moved, place_around
@@ -199,6 +199,11 @@ class Subject:
         barred[list(self._spec.barred)] = True
         faults = Faults(np.full(self._spec.size, np.nan), barred)
         return place_around(self.mapped, self._spec, faults).blocks
+
+    @property
+    def in_situ(self) -> InSituTable:
+        """How the job takes products on the array."""
+        return self._job.in_situ
 
     @property
     def scheme(self) -> str:

@@ -65,7 +65,11 @@ class Faults:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Seen:
-    """What a layer's inputs are like: `inputs` E[x^2] (rows,), `variance` of its outputs."""
+    """What a layer's inputs are like: `inputs` E[x^2] (physical rows,), `variance` of its outputs.
+
+    x is the sum of the inputs of all rows that share a physical one, because its error meets them
+    all: E[(x1 + x2)^2], which is more than E[x1^2] + E[x2^2] for inputs of one sign.
+    """
 
     inputs: Floats
     variance: float
@@ -117,7 +121,8 @@ def place_around(
     `seen`: second moments of each layer's inputs; without them all rows count alike. `compensate`:
     the good cells of a weight make up for its stuck ones as far as the scheme can (a write-verify
     that does so follows). `tiles`: those that may be used, all by default. Deterministic. Raises
-    `Refused` when a weight would have to lie on a forbidden cell, with what would be enough.
+    `Refused` when a weight would have to lie on a forbidden cell, with what would be enough, and
+    ValueError for moments of another number of rows.
     """
     (best,) = deque(
         placing(mapped, spec, faults, seen, tiles=tiles, compensate=compensate), maxlen=1
@@ -434,9 +439,13 @@ def _worth(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(inputs, outputs): what a squared error costs by its physical row and by its column."""
     weights = layer.scheme.decode(layer.siemens, layer.levels) * layer.scale
-    felt = np.ones(layer.shape[0]) if seen is None else seen.inputs
-    inputs = np.zeros(len(weights))
-    np.add.at(inputs, layer.row_of, felt)
+    counts = np.bincount(layer.row_of)
+    inputs = np.asarray(counts if seen is None else seen.inputs, dtype=np.float64)
+    if inputs.shape != counts.shape:
+        raise ValueError(
+            f"the moments of layer {layer.name} are of shape {inputs.shape}, but it has "
+            f"{counts.size} physical rows; give one for each"
+        )
     variance = (inputs[:, None] * weights**2).sum(axis=0).mean() if seen is None else seen.variance
     # A layer whose outputs never vary (all weights zero) has no error to compare with.
     variance = variance if variance > 0 else 1.0

@@ -138,7 +138,7 @@ def array_product(
         product = _without_empty(product)
 
     def some(layer: Layer, inputs: Tensor) -> Tensor:
-        own, unit = cells[layer.name], _unit(layer, ranges, highest)
+        own, unit = cells[layer.name], code_unit(layer, ranges, highest)
         largest = layer.input_codes or highest
         codes = _codes(layer, inputs.numpy(), unit, largest)
         sums = physical_sums(own, codes, product, largest, highest)
@@ -173,8 +173,11 @@ def logits_in_situ(
     return logits_by(network, images, biased(products, network.biases), batch)
 
 
-def _unit(layer: Layer, ranges: Mapping[str, float], highest: int) -> float:
-    """What one input code stands for; a code of an integer network is the code of the array."""
+def code_unit(layer: Layer, ranges: Mapping[str, float], highest: int) -> float:
+    """What one input code stands for; a code of an integer network is the code of the array.
+
+    Raises `Refused` for codes beyond `highest`, the highest that the macro takes.
+    """
     if layer.input_codes is None:
         return ranges[layer.name] / highest
     if layer.input_codes > highest:
@@ -214,7 +217,7 @@ def fed_codes(
     assert spec.mvm is not None
     highest = 2**spec.mvm.input_bits - 1
     largest = layer.input_codes or highest
-    codes = _codes(layer, inputs.numpy(), _unit(layer, ranges, highest), largest)
+    codes = _codes(layer, inputs.numpy(), code_unit(layer, ranges, highest), largest)
     return np.concatenate(
         [fed(codes, own.row_of, shot) for shot in shots(own.row_of, largest, highest)]
     )

@@ -14,12 +14,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rramhil.nn.layers import Layer, by_weights, walk, with_positions_first
+from rramhil.device import Ints
+from rramhil.mapping.row_table import first_rows
+from rramhil.nn.layers import Layer, by_weights, unrolled, walk, with_positions_first
 from rramhil.nn.network import BATCH, Images, Matrices, Network, check_images
 from rramhil.recover.losses import Loss, answers
 from rramhil.recover.places import Computed
 
 Scores = dict[str, Tensor]
+
+IMAGES_AT_ONCE = 10
+"""Whose inputs of shared rows are unrolled together: bounds the memory."""
 
 
 def magnitude(weights: Mapping[str, Tensor]) -> Scores:
@@ -37,21 +42,32 @@ def known_bad(network: Network, array: Computed) -> Scores:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Moments:
-    """Of the teacher over images: E[x^2] of each row's input, and the variance of outputs."""
+    """Of the teacher over images: E[x^2] of each row's input, and the variance of outputs.
+
+    Rows are physical ones in layers whose row table `moments` was given.
+    """
 
     inputs: Matrices
     outputs: dict[str, float]
 
 
-def moments(network: Network, images: Images, batch: int = BATCH) -> Moments:
+def moments(
+    network: Network,
+    images: Images,
+    batch: int = BATCH,
+    rows: Mapping[str, Ints] | None = None,
+) -> Moments:
     """Second moments of the inputs (rows,) of each layer and the variance of its outputs.
 
+    `rows`: row tables by layer, for moments of physical rows there, (physical rows,). Rows that
+    share cells share their errors, so their inputs are added before squaring: E[(x1 + x2)^2].
     Raises ValueError without images, or with images of another shape.
     """
     check_images(network, images)
     if not len(images):
         raise ValueError("moments are those of images; give at least one")
     inputs: Matrices = {}
+    tables = rows or {}
     totals: dict[str, Tensor] = {}
     products = dict.fromkeys(network.weights, 0)
     exact = by_weights(network.weights, network.biases)
@@ -59,10 +75,10 @@ def moments(network: Network, images: Images, batch: int = BATCH) -> Moments:
         for part in images.batches(batch):
             for step in walk(network.card.layers, part.pixels, exact):
                 name = step.layer.name
-                rows = _squared_inputs(step.layer, step.inputs)
+                squared = _squared_inputs(step.layer, step.inputs, tables.get(name))
                 outputs = with_positions_first(step.outputs).double()
                 sums = torch.stack([outputs.sum(0), outputs.square().sum(0)])
-                inputs[name] = inputs[name] + rows if name in inputs else rows
+                inputs[name] = inputs[name] + squared if name in inputs else squared
                 totals[name] = totals[name] + sums if name in totals else sums
                 products[name] += len(outputs)
     variances = {}
@@ -72,14 +88,30 @@ def moments(network: Network, images: Images, batch: int = BATCH) -> Moments:
     return Moments({name: x / products[name] for name, x in inputs.items()}, variances)
 
 
-def _squared_inputs(layer: Layer, inputs: Tensor) -> Tensor:
-    """The sum of x^2 over all products for each row, without unrolling them."""
+def _squared_inputs(layer: Layer, inputs: Tensor, table: Ints | None = None) -> Tensor:
+    """The sum of x^2 over all products for each row, physical ones with a `table`."""
+    if table is not None:
+        first = first_rows(table)
+        if first.size == table.size:
+            return _squared_inputs(layer, inputs)[torch.from_numpy(first)]
+        return _squared_sums(layer, inputs, table)
     if layer.kind == "linear":
         return inputs.flatten(1).square().sum(0)
     edge, stride = layer.padding, layer.stride
     power = functional.pad(inputs.square().sum(0), (edge, edge, edge, edge))
     windows = power.unfold(1, layer.kernel, stride).unfold(2, layer.kernel, stride)
     return windows.sum((1, 2)).reshape(-1)
+
+
+def _squared_sums(layer: Layer, inputs: Tensor, table: Ints) -> Tensor:
+    """The sum over all products of the squared sums of inputs of rows that share one."""
+    total = torch.zeros(int(table.max()) + 1)
+    physical = torch.from_numpy(table)
+    for part in torch.split(inputs, IMAGES_AT_ONCE):
+        rows = unrolled(layer, part)
+        sums = torch.zeros(len(rows), len(total)).index_add(1, physical, rows)
+        total += sums.square().sum(0)
+    return total
 
 
 def expected_output_error(network: Network, array: Computed, seen: Moments) -> Scores:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rramhil.device import Bools, Floats
 from rramhil.mapping import MappedLayer, MappedNetwork
+from rramhil.mapping.row_table import first_rows
 from rramhil.recover.scores import Moments
 
 
@@ -56,7 +57,8 @@ def movement(
     """Compare readings `now` of the `sampled` cells with what they read `before`, in siemens.
 
     All have the length of `mapped.cells`; `now` is looked at only where `sampled`. `seen` are
-    the teacher's moments over images. Raises ValueError where no sampled cell could be read.
+    the teacher's moments over images, of physical rows where `mapped` has a row table (see
+    `rramhil.recover.scores.moments`). Raises ValueError where no sampled cell could be read.
     """
     good = sampled & np.isfinite(before) & np.isfinite(now)
     if not good.any():
@@ -83,7 +85,8 @@ def _output_errors(
     """sum err^2 E[x^2] / (columns var(y)) of each layer, scaled up to all of its columns.
 
     What the references do is known whole, so only the part of the sampled cells is scaled up;
-    the two move independently, and their energies add.
+    the two move independently, and their energies add. Rows that share cells count once, with
+    the sum of their inputs as x.
     """
     ends = np.cumsum([layer.cells.size for layer in mapped.layers])[:-1]
     errors = {}
@@ -92,10 +95,11 @@ def _output_errors(
     ):
         references = np.tile(_references(layer), (layer.cells.shape[0], 1)).reshape(-1)
         earlier, weigh = layer.weights_from(old), seen.inputs[layer.name].numpy()[:, None]
-        moved = layer.weights_from(np.where(references, old, new)) - earlier
+        physical = first_rows(layer.row_of)
+        moved = (layer.weights_from(np.where(references, old, new)) - earlier)[physical]
         energy = (moved**2 * weigh).sum() / part[~references].mean()
         if references.any():
-            moved = layer.weights_from(np.where(references, new, old)) - earlier
+            moved = (layer.weights_from(np.where(references, new, old)) - earlier)[physical]
             energy += (moved**2 * weigh).sum()
         errors[layer.name] = float(energy / (layer.shape[1] * seen.outputs[layer.name]))
     return errors

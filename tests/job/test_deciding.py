@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import rramhil
 from rramhil.device import Refused
+from rramhil.job.deciding import _rounding, seen_by
 from rramhil.job.file import JobFile
 from rramhil.job.result import RunResult
-from rramhil.job.subject import Decision
+from rramhil.job.subject import Decision, Material, Subject
 from rramhil.mapping import Block
+from rramhil.nn.layers import by_weights, walk
+from rramhil.nn.network import Images
 from rramhil.rerun import replay
 from rramhil.run import Run
 from rramhil.schema import FileError, check
@@ -74,6 +79,45 @@ def layout(result: RunResult) -> np.ndarray:
 def test_a_network_that_is_placed_by_a_scan_loses_less_to_bad_word_lines() -> None:
     assert lost("") > 10
     assert lost(PLACED) < 1
+
+
+def test_what_rounding_costs_counts_the_inputs_of_shared_rows_together() -> None:
+    """Each physical row's error meets the sum of its inputs: measured on the images."""
+    wanted, _ = job("levels = 3")
+    plain = Material.load(wanted)
+    table = np.arange(64) // 2
+    weight = plain.network.weights["fc3"][::2].repeat_interleave(2, 0)
+    tied = replace(plain.network, weights={**plain.network.weights, "fc3": weight})
+    few = Images(plain.calibration.pixels[:100], plain.calibration.labels[:100])
+    material = replace(plain, network=tied, rows={"fc3": table})
+    with rramhil.connect(wanted.device.address) as device:
+        subject = Subject(material, wanted, device.spec)
+    rows = {layer.name: layer.row_of for layer in subject.mapped.layers}
+    ideal, total = subject.mapped.ideal_weights(), 0.0
+    for step in walk(tied.card.layers, few.pixels, by_weights(tied.weights, tied.biases)):
+        name, inputs = step.layer.name, step.inputs.flatten(1).double().numpy()
+        errors = ideal[name] - tied.weights[name].numpy()
+        of_rows = [
+            (inputs[:, rows[name] == row] @ errors[rows[name] == row]) ** 2
+            for row in range(int(rows[name].max()) + 1)
+        ]
+        variance = step.outputs.double().numpy().var(axis=0).mean()
+        total += float(sum(squares.mean() for squares in of_rows) / variance)
+    found = _rounding(subject.mapped, subject, seen_by(tied, few, rows))
+    assert found == pytest.approx(total, rel=1e-4)
+
+
+def test_rows_that_share_cells_are_placed_and_watched() -> None:
+    binary = TEXT.replace('{ name = "digits" }', '{ name = "digits-1b2b" }', 1)
+    binary += '[[steps]]\ndo = "watch"\n'
+    levels = "percentile = 100\nlevels = 2\n" + PLACED + "\nrename = { fc3 = 40 }"
+    run = Run.start(*job(levels, text=binary))
+    result = run.execute(lambda _: None, lambda: False)
+    scan, watch = result.steps[0].findings, result.steps[-1].findings
+    assert result.rows["fc3"].physical_rows == 40
+    assert 0 < float(scan["expected_error_before"] or 0) < 10
+    assert float(scan["expected_error"] or 0) < 0.2 * float(scan["expected_error_before"] or 0)
+    assert 0 <= float(watch["output_error_share"] or 0) < 0.1
 
 
 def test_the_scan_tells_what_it_decided_and_the_report_knows_the_cells() -> None:

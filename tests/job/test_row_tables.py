@@ -9,10 +9,13 @@ import pytest
 from pydantic import ValidationError
 
 import rramhil
-from rramhil.device import Refused
+from rramhil.device import Refused, Spec
+from rramhil.job import row_tables
 from rramhil.job.file import JobFile, MappingTable
 from rramhil.job.row_tables import Arrangement, arrange, check_reorder, check_rows, restored
 from rramhil.job.subject import Material, Subject
+from rramhil.mapping.conversions import Conversions
+from rramhil.nn.in_situ import activation_ranges
 from rramhil.run import Run
 from rramhil.schema import FileError
 
@@ -104,6 +107,69 @@ def test_what_was_kept_maps_as_before_and_the_same_seed_decides_the_same() -> No
 def test_rows_to_rename_to_are_equal_or_a_number(rows: object) -> None:
     with pytest.raises(ValidationError, match=r'give "equal", or a number of rows from 1'):
         MappingTable(rename={"fc3": rows})  # type: ignore[dict-item]
+
+
+def judged_by(wanted: JobFile, input_bits: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What is arranged on a macro of `input_bits`, and the conversions that were judged."""
+    seen: list[Conversions] = []
+
+    def kept(*arguments: Any) -> Conversions:
+        seen.append(Conversions(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(row_tables, "Conversions", kept)
+    with rramhil.connect(wanted.device.address) as device:
+        spec: Spec = device.spec
+    assert spec.mvm is not None
+    spec = replace(spec, mvm=replace(spec.mvm, input_bits=input_bits))
+    arranging = arrange(Material.load(wanted), wanted, spec)
+    while True:
+        try:
+            next(arranging)
+        except StopIteration as done:
+            return done.value, seen
+
+
+def test_rows_that_need_several_products_are_judged_by_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A macro of 2 input bits takes no sum of two 2-bit codes, one of 8 bits takes all at once."""
+    wanted = job(rename={"fc3": 40}, reorder={**REORDER, "iterations": 1})
+    _, (at_once, *_) = judged_by(wanted, 8, monkeypatch)
+    apart, (several, *_) = judged_by(wanted, 2, monkeypatch)
+    most = apart.told["fc3"].most_shared
+    assert most > 1
+    assert at_once.inputs.max() > 3
+    assert several.inputs.max() == 3
+    assert several.inputs.shape == (60 * most, 40)
+    added = several.inputs.reshape(most, 60, 40).sum(0)
+    np.testing.assert_array_equal(added, at_once.inputs)
+    own = apart.told["fc3"].converter_error[0]
+    natural = np.arange(40)
+    assert own.before == pytest.approx(most * several.expected_error(natural))
+    assert several.expected_error(natural) != pytest.approx(at_once.expected_error(natural))
+    with pytest.raises(Refused, match="takes codes up to 3, but the array those up to 1"):
+        judged_by(wanted, 1, monkeypatch)
+
+
+def test_reordering_sees_the_codes_that_a_job_feeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes by the percentile of [in_situ]: what lies beyond is cut, the rest is larger."""
+    small = {**REORDER, "iterations": 1}
+    floats = job(reorder=small).network.model_copy(update={"name": "digits"})
+    wanted = job(reorder=small).model_copy(update={"network": floats})
+    cut = wanted.model_copy(
+        update={"in_situ": wanted.in_situ.model_copy(update={"input_percentile": 80.0})}
+    )
+    _, (largest, *_) = judged_by(wanted, 8, monkeypatch)
+    _, (beyond, *_) = judged_by(cut, 8, monkeypatch)
+    material = Material.load(wanted)
+    ranges = [
+        activation_ranges(material.network, material.calibration, percentile=p)["fc3"]
+        for p in (100, 80)
+    ]
+    stretched = np.minimum(largest.inputs * ranges[0] / ranges[1], 255)
+    assert ranges[1] < 0.8 * ranges[0]
+    assert np.abs(stretched - beyond.inputs).max() <= 0.5 * ranges[0] / ranges[1] + 0.5
 
 
 @pytest.mark.parametrize(

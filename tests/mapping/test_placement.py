@@ -192,10 +192,37 @@ def test_rows_that_share_cells_count_with_the_inputs_of_both() -> None:
     stuck = np.full(spec.size, np.nan)
     stuck[:2] = stuck[2:4] = 1e-6  # two of three lines hold nothing
     known = Faults(stuck, np.zeros(spec.size, bool))
-    seen = {"a": Seen(np.array([1.0, 1.5, 1.0]), 1.0)}
+    seen = {"a": Seen(np.array([2.0, 1.5]), 1.0)}
     found = place_around(mapped, spec, known, seen)
     assert moved(mapped, found.blocks, spec).layers[0].blocks[0].lines[0] == 2
     assert found.error == pytest.approx(1.5)
+    logical = {"a": Seen(np.array([1.0, 1.5, 1.0]), 1.0)}
+    with pytest.raises(ValueError, match=r"shape \(3,\), but it has 2 physical rows"):
+        expected_error(mapped, spec, known, logical)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 3), max_size=6), SCHEMES, st.integers(0, 999))
+def test_the_error_of_a_placement_is_that_of_its_products(
+    more: list[int], scheme: Scheme, seed: int
+) -> None:
+    """The mean square of what products of input vectors err, by their definition."""
+    random = np.random.default_rng(seed)
+    spec, rows = die(2, 6, 12), random.permutation([*range(4), *more])
+    weights = random.normal(size=(4, 3))[rows]
+    mapped = map_network({"a": weights}, spec, LEVELS, scheme, rows={"a": rows})
+    known = faults(spec, seed, 0.2)
+    inputs = random.uniform(0, 1, (50, rows.size))
+    added = np.zeros((50, 4))
+    np.add.at(added.T, rows, inputs.T)
+    seen = {"a": Seen((added**2).mean(axis=0), 2.0)}
+    found = expected_error(mapped, spec, known, seen, compensate=False)
+    stuck = known.stuck[mapped.cells]
+    held = np.where(np.isfinite(stuck), stuck, mapped.siemens)
+    errors = mapped.weights_from(held)["a"] - mapped.ideal_weights()["a"]
+    # Errors of different physical rows count as independent, so each is squared by itself.
+    one_by_one = [(inputs[:, rows == row] @ errors[rows == row]) ** 2 for row in range(4)]
+    assert found.error == pytest.approx(float(np.mean(sum(one_by_one))) / 2)
 
 
 def test_progress_only_improves() -> None:

@@ -132,6 +132,22 @@ def test_moments_of_a_convolution_are_those_of_its_unrolled_inputs(
         float((x @ weight).var(0, correction=0).mean()), rel=1e-4
     )
 
+    for table in (torch.arange(layer.rows).flip(0), torch.arange(layer.rows) // 2):
+        rows = {"only": table.numpy()}
+        physical = moments(network, Images(pixels, torch.zeros(7, dtype=torch.int64)), rows=rows)
+        added = torch.stack([x[:, table == row].sum(1) for row in range(int(table.max()) + 1)], 1)
+        torch.testing.assert_close(physical.inputs["only"], added.square().mean(0))
+        assert physical.outputs["only"] == pytest.approx(seen.outputs["only"])
+
+
+def test_inputs_of_rows_that_share_cells_are_added_before_they_are_squared() -> None:
+    count, pixels = network().card.layers[0].rows, some().pixels.flatten(1)
+    table = np.random.default_rng(0).permutation(np.arange(count) % (count // 3))
+    seen, plain = moments(network(), some(), rows={"fc1": table}), moments(network(), some())
+    together = [pixels[:, table == row].sum(1) for row in range(count // 3)]
+    torch.testing.assert_close(seen.inputs["fc1"], torch.stack(together, 1).square().mean(0))
+    torch.testing.assert_close(seen.inputs["fc2"], plain.inputs["fc2"])
+
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.integers(0, 2**32))

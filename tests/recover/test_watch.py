@@ -7,11 +7,13 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
+import torch
 
 import rramhil
 from rramhil.mapping import Levels, MappedNetwork, ReferenceColumn, TwoColumn, map_network
 from rramhil.nn.data import load_data
-from rramhil.nn.network import Images, images_of, load_network
+from rramhil.nn.layers import Layer
+from rramhil.nn.network import Card, Images, Network, images_of, load_network
 from rramhil.nn.splits import make_splits
 from rramhil.recover.correction import Correction
 from rramhil.recover.ladder import NOTHING, Rung
@@ -178,6 +180,34 @@ def test_references_are_always_looked_at_and_count_once() -> None:
         errors.append(part.output_error)
     # Two references, whose mean has half of a cell's variance.
     assert errors[0] == pytest.approx(1.5 * errors[1], rel=0.3)
+
+
+def test_a_cell_that_rows_share_moves_the_output_by_the_sum_of_their_inputs() -> None:
+    """One cell moved: the share of the outputs' variance, from the products themselves."""
+    layer = Layer(name="only", kind="linear", inputs=6, outputs=3, relu=False)
+    card = Card(
+        name="small", data="any", image_shape=(1, 2, 3), layers=(layer,), script="", recipe="",
+        seed=0, split_seed=0, accuracy={},
+    )  # fmt: skip
+    table, random = np.array([2, 0, 1, 0, 2, 2]), np.random.default_rng(0)
+    weights = torch.from_numpy(random.normal(size=(3, 3))[table].astype(np.float32))
+    network = Network(card, {"only": weights}, {"only": torch.zeros(3)})
+    pixels = torch.from_numpy(random.random((40, 1, 2, 3), dtype=np.float32))
+    images = Images(pixels, torch.zeros(40, dtype=torch.int64))
+    with rramhil.connect("emulator:statistical") as device:
+        mapped = map_network(
+            network.matrices(), device.spec, LEVELS, TwoColumn(), rows={"only": table}
+        )
+    before = mapped.siemens.astype(np.float64)
+    now = before.copy()
+    now[2 * 6 + 1] += 3e-6  # in physical row 2, which holds rows 0, 4 and 5
+    every = np.ones(before.size, dtype=bool)
+    seen = moments(network, images, rows={"only": table})
+    inputs = pixels.flatten(1).double().numpy()
+    errors = inputs @ (mapped.weights_from(now)["only"] - mapped.weights_from(before)["only"])
+    variance = (inputs @ weights.double().numpy()).var(axis=0).mean()
+    found = movement(mapped, before, now, every, seen)
+    assert found.output_error == pytest.approx(float((errors**2).mean() / variance), rel=1e-4)
 
 
 def test_cells_that_give_no_answer_are_counted_and_left_out(mapped: MappedNetwork) -> None:

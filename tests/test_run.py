@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -323,37 +322,6 @@ def test_an_error_of_the_device_ends_the_run_as_failed_and_it_can_go_on() -> Non
     stored = Run.open(run.run).result
     assert (stored.outcome, stored.error) == ("failed", "the interlock is open; close it")
     assert Run.open(run.run).execute(nothing, never).outcome == "finished"
-
-
-def test_runs_share_a_network_that_is_loaded_and_judged_once(
-    finished: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from rramhil.job import subject
-    from rramhil.nn.network import accuracy_of
-
-    material = subject.Material.load(finished.job)
-    judged: list[int] = []
-
-    def counted(*given: Any) -> float:
-        judged.append(1)
-        return accuracy_of(*given)
-
-    monkeypatch.setattr(subject, "accuracy_of", counted)
-    text = JOB[: JOB.index('[[steps]]\ndo = "evaluate"')]
-    for _ in range(2):
-        result = start(text).execute(nothing, never, material=material)
-        assert result.accuracy.teacher == finished.result.accuracy.teacher
-        assert result.accuracy.ideal_mapping == finished.result.accuracy.ideal_mapping
-    assert len(judged) == 2  # the teacher, the ideal mapping
-
-
-def test_material_of_another_network_is_refused(finished: Run) -> None:
-    from rramhil.job.subject import Material
-
-    material = Material.load(finished.job)
-    other = start(JOB.replace('name = "digits"', 'name = "other.safetensors"', 1))
-    with pytest.raises(FileError, match="load what it names"):
-        other.execute(nothing, never, material=material)
 
 
 def test_a_finished_run_is_not_run_again(finished: Run) -> None:

@@ -2,8 +2,8 @@
 
 Ten levels and a digital scale for each column (folded into the norm), 2,000 unlabelled images of
 the calibration set, no writes. `distilled`: 5 % of the weights (errx), gains and biases in closed
-form, trained on for 12 epochs without labels, half of the images mirrored; the validation set chooses
-the epoch.
+form, trained on for 12 epochs without labels, half of the images mirrored; the validation set
+chooses the epoch, and die 0 has chosen the recipe there.
 `cifar10_loss_to_teacher` is the worst mean of the three required errors. Dies are run one after
 another with all their errors, so that a run that was cut off has whole dies.
 """

@@ -42,6 +42,8 @@ def _programmed(contents: Contents, rows: dict[str, SummaryRow]) -> str:
         for value, words in ((ideal, "for an ideal mapping"), (teacher, "in floating point"))
         if value is not None
     ]
+    if open_loop is None and _judged(rows):
+        return f"On {chip} the network could reach {' and '.join(against)}."
     if open_loop is None:
         tail = f" (the network reaches {' and '.join(against)})" if against else ""
         return f"No accuracy was measured on {chip}{tail}."
@@ -57,13 +59,18 @@ def _chip(contents: Contents) -> str:
     return f"{device.serial} ({device.model}, {tiles} of {device.rows} × {device.cols} cells)"
 
 
+def _judged(rows: dict[str, SummaryRow]) -> list[SummaryRow]:
+    """Steps of the job that an accuracy was measured after."""
+    named = [row for name, row in rows.items() if name not in _BASELINES]
+    return [row for row in named if row.accuracy is not None]
+
+
 def _repaired(rows: dict[str, SummaryRow]) -> str:
-    done = [
-        row for name, row in rows.items() if name not in _BASELINES and row.accuracy is not None
-    ]
+    done = _judged(rows)
     if not done:
         return "No repair has been evaluated."
-    parts = [f"{row.title} brings it to {percent(row.accuracy)}{_price(row)}" for row in done]
+    verb = "gives" if rows["open_loop"].accuracy is None else "brings it to"
+    parts = [f"{row.title} {verb} {percent(row.accuracy)}{_price(row)}" for row in done]
     return f"{'; '.join(parts)}."
 
 

@@ -275,6 +275,16 @@ def test_a_run_stopped_after_programming(tmp_path: Path) -> None:
     assert "Cells left in each round" not in page.figures
 
 
+def test_a_run_without_an_open_loop_says_what_its_steps_gave(tmp_path: Path) -> None:
+    said = {"run": "r", "name": "chip", "outcome": "finished", "address": "emulator:40nm",
+            "folder": ".", "seed": 0,
+            "accuracy": {"teacher": 0.96, "ideal_mapping": 0.95, "in_situ": 0.94}}  # fmt: skip
+    _store(tmp_path, RunResult.model_validate(said))
+    text = Page(build(tmp_path)).text
+    assert "On emulator:40nm the network could reach 95.0 % for an ideal mapping" in text
+    assert "in_situ gives 94.0 %" in text
+
+
 def test_a_network_over_many_tiles_stays_small(tmp_path: Path) -> None:
     made_up.write_run(tmp_path, made_up.WIDE)
     page = Page(build(tmp_path))
